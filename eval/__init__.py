@@ -1,0 +1,1 @@
+"""Measure quality and speed. Imports `rag` and `ingest`, and is imported by `ui`."""

@@ -1,0 +1,1 @@
+"""Bring files into the index. Imports `rag`, and is imported by `eval` and `ui`."""

@@ -1,0 +1,196 @@
+"""The ledger of documents in SQLite: what was seen, what became of it, and why.
+
+Knows nothing about chunks, vectors or how files are read. A row that says `indexed` is written after the data.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from rag.errors import IngestError
+from rag.types import Document
+
+SCHEMA = 1
+"""Kept in SQLite's `user_version`; goes up with every change of the tables."""
+_WAIT = 30.0
+"""Seconds to wait for another process that is writing."""
+
+_CREATE = """
+CREATE TABLE documents (
+    collection TEXT NOT NULL,
+    doc TEXT NOT NULL,
+    doc_id TEXT NOT NULL,
+    title TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('indexed', 'failed')),
+    stage TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    pages INTEGER NOT NULL,
+    chunks INTEGER NOT NULL,
+    parser_version TEXT NOT NULL,
+    chunker_version TEXT NOT NULL,
+    embedder_id TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    PRIMARY KEY (collection, doc)
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the catalog knows about one document; see `rag.types.Document` for the fields they share."""
+
+    doc: str
+    doc_id: str
+    title: str
+    sha256: str
+    size: int
+    mtime_ns: int
+    status: str
+    stage: str = ""
+    reason: str = ""
+    pages: int = 0
+    chunks: int = 0
+    parser_version: str = ""
+    chunker_version: str = ""
+    embedder_id: str = ""
+    updated_at: str = ""
+    """ISO 8601, UTC; set on writing where it is empty."""
+
+    @property
+    def document(self) -> Document:
+        """The row as the rest of the program sees it."""
+        shared = asdict(self)
+        names = {field.name for field in fields(Document)} - {"id"}
+        return Document(id=self.doc_id, **{name: shared[name] for name in names})
+
+
+_COLUMNS = tuple(field.name for field in fields(Row))
+
+
+class Catalog:
+    """The open ledger; safe to use from several threads and, one writing at a time, several processes.
+
+    Every method raises `IngestError` where the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path, self._connection, self._lock = path, connection, RLock()
+
+    @classmethod
+    def open(cls, path: Path) -> Catalog:
+        """Open the ledger, or make a new one with the folders it lies in.
+
+        Raises:
+            IngestError: it is no ledger, was written by a newer Footnote, or cannot be opened.
+        """
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+            try:
+                _bring_up_to_date(path, connection)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(path, connection)
+
+    def get(self, collection: str, doc: str) -> Row | None:
+        """The row of one document, by its exact name."""
+        return next(iter(self._select("collection = ? AND doc = ?", collection, _plain(doc))), None)
+
+    def put(self, collection: str, row: Row) -> None:
+        """Write a row in the place of any that its document has. Durable when the call returns."""
+        stamp = row.updated_at or datetime.now(UTC).isoformat(timespec="seconds")
+        row = replace(row, doc=_plain(row.doc), title=_plain(row.title), reason=_plain(row.reason), updated_at=stamp)
+        marks = ", ".join("?" for _ in ("collection", *_COLUMNS))
+        statement = f"INSERT OR REPLACE INTO documents (collection, {', '.join(_COLUMNS)}) VALUES ({marks})"  # noqa: S608
+        self._execute(statement, collection, *astuple(row))
+
+    def remove(self, collection: str, doc: str) -> None:
+        """Forget a document; nothing happens where it is not known."""
+        self._execute("DELETE FROM documents WHERE collection = ? AND doc = ?", collection, _plain(doc))
+
+    def documents(self, collection: str) -> list[Document]:
+        """All documents of a collection, sorted by name."""
+        return [row.document for row in self._select("collection = ?", collection)]
+
+    def find(self, collection: str, name: str) -> list[Document]:
+        """Documents that a person may mean by `name`: that very path, that path resolved, or else its last parts."""
+        everything = self.documents(collection)
+        here = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 - a name need not be a path
+        for exact in (name, here, os.path.realpath(here)):
+            if found := [document for document in everything if document.doc == _plain(exact)]:
+                return found
+        tail = os.sep + os.path.normpath(_plain(name)).lstrip(os.sep)
+        return [document for document in everything if document.doc.endswith(tail)]
+
+    def collections(self) -> list[str]:
+        """Names of the collections that hold a document, sorted."""
+        rows = self._execute("SELECT DISTINCT collection FROM documents ORDER BY collection")
+        return [str(name) for (name,) in rows]
+
+    def close(self) -> None:
+        """Let go of the file. The catalog cannot be used after that."""
+        with self._lock:
+            self._connection.close()
+
+    def _select(self, where: str, *values: str) -> list[Row]:
+        statement = f"SELECT {', '.join(_COLUMNS)} FROM documents WHERE {where} ORDER BY doc"  # noqa: S608
+        return [Row(*row) for row in self._execute(statement, *values)]
+
+    def _execute(self, statement: str, *values: str | int) -> list[Any]:
+        with self._lock, _explained(self._path):
+            return self._connection.execute(statement, values).fetchall()
+
+
+def _bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > SCHEMA:
+        raise IngestError(
+            f"the catalog {path} has version {found}, this Footnote knows versions up to {SCHEMA}; "
+            "update Footnote, or use another --home"
+        )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("BEGIN IMMEDIATE")  # two processes may both find a new file: the second sees the table
+    try:
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found < SCHEMA:
+            connection.execute(_CREATE)
+            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """SQLite's and the system's errors, told in one line with a remedy."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        busy = "locked" in str(error) or "busy" in str(error)
+        remedy = "another process is writing to it, try again" if busy else "check the disk and the folder's rights"
+        raise IngestError(f"the catalog {path} cannot be used: {error}; {remedy}") from error
+    except sqlite3.Error as error:
+        raise IngestError(f"the catalog {path} cannot be used: {error}; move it away and ingest again") from error
+    except OSError as error:
+        raise IngestError(
+            f"the catalog {path} cannot be opened: {error.strerror or error}; check its folder"
+        ) from error
+
+
+def _plain(text: str) -> str:
+    """Text that SQLite and a terminal can take: bytes of a file name that are no UTF-8 are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

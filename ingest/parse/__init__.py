@@ -1,0 +1,1 @@
+"""Files -> text with pages, headings and offsets: one module per family of formats."""

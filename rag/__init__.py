@@ -1,0 +1,1 @@
+"""Answer a question from an index of documents. Imports no other package of this project."""

@@ -1,0 +1,194 @@
+"""A question -> a checked answer. `Rag.open` is where everything is wired together.
+
+Knows nothing about files on their way in, or about how answers are shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from threading import Lock
+from types import TracebackType
+from typing import Self
+
+from rag import sentences
+from rag.embed import Embedder, open_embedder
+from rag.llm import LLM, open_llm
+from rag.prompt import ABSTENTION, build
+from rag.retrieve import Retriever
+from rag.settings import Settings
+from rag.store.opening import open_store
+from rag.store.protocol import DENSE, Store
+from rag.types import Answer, Citation, Event, Finished, Hit, Message, Piece, Retrieved, Sentence, Timings
+from rag.verify import Support, Verifier
+
+MORE_CITATIONS = 0.05
+"""A further passage is cited too where its support is this close to the best one's."""
+MOST_CITATIONS = 3
+
+
+class Rag:
+    """Answers questions from one collection. Safe to use from several threads; answers are written one at a time."""
+
+    def __init__(self, settings: Settings, embedder: Embedder, store: Store, llm: LLM | None = None) -> None:
+        self.settings, self.embedder, self.store = settings, embedder, store
+        self._retriever, self._verifier = Retriever(store, embedder, settings), Verifier(embedder)
+        self._llm, self._loading = llm, Lock()
+
+    @classmethod
+    def open(cls, settings: Settings, create: bool = False, url: str = "") -> Self:
+        """Everything the settings name; the language model is loaded when it is first needed.
+
+        Args:
+            settings: what to use.
+            create: make the collection where it does not exist.
+            url: where this process serves people, for the message that a second process gets.
+
+        Raises:
+            FootnoteError: something is missing or cannot be reached; the message says how to mend it.
+        """
+        embedder = open_embedder(settings)
+        return cls(settings, embedder, open_store(settings, embedder, create, url))
+
+    @property
+    def llm(self) -> LLM:
+        """The language model, loaded on first use."""
+        with self._loading:
+            if self._llm is None:
+                self._llm = open_llm(self.settings)
+            return self._llm
+
+    def search(self, question: str, k: int) -> list[Hit]:
+        """The `k` best passages. Raises QuestionError where the question is empty or too long."""
+        return self._retriever.search(question, k)
+
+    def answer(self, question: str, history: Sequence[Message] = ()) -> Answer:
+        """The finished answer, without the events on the way."""
+        (last,) = deque(self.stream(question, history), maxlen=1)
+        assert isinstance(last, Finished)
+        return last.answer
+
+    def stream(self, question: str, history: Sequence[Message] = ()) -> Iterator[Event]:
+        """The passages, the answer's text as it is written, and the answer with its citations.
+
+        Where no passage is close enough to the question, the answer is the abstention and the language model is
+        not called. Closing the iterator stops the generation.
+
+        Raises:
+            QuestionError: the question is empty or too long.
+            LLMError: the language model failed.
+        """
+        clock = _Clock()
+        question = self._retriever.checked(question)
+        hits = self._retriever.search(question, self.settings.passages)
+        retrieve_ms = clock.lap()
+        if not self._relevant(hits):
+            yield Retrieved(tuple(hits))
+            yield Piece(ABSTENTION)
+            yield Finished(_abstained(question, hits, Timings(retrieve_ms, total=clock.total())))
+            return
+        llm = self.llm
+        messages, used = build(question, history, hits, self.settings.prompt_tokens, llm.count_tokens)
+        yield Retrieved(used)
+        clock.lap()
+        first_ms, text = None, ""
+        with closing(llm.stream(messages)) as pieces:
+            for piece in pieces:
+                first_ms = first_ms or clock.since_lap()
+                text += piece
+                yield Piece(piece)
+                if _repetition(text) is not None:
+                    break
+        text = text[: _repetition(text, ended=True)]
+        generate_ms = clock.lap()
+        checked = self._checked(text, used)
+        timings = Timings(retrieve_ms, first_ms, generate_ms, clock.lap(), clock.total())
+        abstained = _declines(text)
+        yield Finished(
+            _abstained(question, used, timings, llm.name)
+            if abstained
+            else Answer(question, text.strip(), False, checked, used, timings, llm.name)
+        )
+
+    def _relevant(self, hits: Sequence[Hit]) -> bool:
+        """True where some passage is close enough in meaning to the question."""
+        return any((hit.score_of(DENSE) or -1.0) >= self.settings.min_relevance for hit in hits)
+
+    def _checked(self, text: str, hits: Sequence[Hit]) -> tuple[Sentence, ...]:
+        """The answer's sentences with their support and footnotes."""
+        parts = [text[start:end] for start, end in sentences.split(text)]
+        numbers: dict[tuple[str, int, int], int] = {}
+        return tuple(
+            self._cited(part, supports, numbers)
+            for part, supports in zip(parts, self._verifier.check(parts, hits), strict=True)
+        )
+
+    def _cited(self, text: str, supports: Sequence[Support], numbers: dict[tuple[str, int, int], int]) -> Sentence:
+        best = supports[0].score if supports else 0.0
+        enough = max(self.settings.min_support, best - MORE_CITATIONS)
+        good = [support for support in supports if support.score >= enough][:MOST_CITATIONS]
+        return Sentence(text, round(best, 4), tuple(_citation(support, numbers) for support in good))
+
+    def close(self) -> None:
+        """Let go of the index."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Clock:
+    """Milliseconds since the start and since the last lap."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+
+    def since_lap(self) -> float:
+        return round((time.perf_counter() - self._last) * 1000, 1)
+
+    def lap(self) -> float:
+        lap = self.since_lap()
+        self._last = time.perf_counter()
+        return lap
+
+    def total(self) -> float:
+        return round((time.perf_counter() - self._start) * 1000, 1)
+
+
+def _citation(support: Support, numbers: dict[tuple[str, int, int], int]) -> Citation:
+    """The footnote for a place; the same place keeps its number throughout an answer."""
+    chunk, start, end = support.hit.chunk, support.start, support.end
+    number = numbers.setdefault((chunk.doc_id, start, end), len(numbers) + 1)
+    quote = chunk.text[start - chunk.start : end - chunk.start]
+    return Citation(number, chunk.doc, chunk.title, chunk.page, chunk.headings, start, end, quote)
+
+
+def _abstained(question: str, hits: Sequence[Hit], timings: Timings, model: str = "") -> Answer:
+    return Answer(question, ABSTENTION, True, (Sentence(ABSTENTION, 0.0),), tuple(hits), timings, model)
+
+
+def _declines(text: str) -> bool:
+    """True where the model wrote the abstention, or nothing."""
+    return not text.strip() or text.strip().startswith(ABSTENTION.removesuffix("."))
+
+
+def _repetition(text: str, ended: bool = False) -> int | None:
+    """Where the first sentence starts that says word for word what an earlier one said; None without one.
+
+    While the text is still growing, its last sentence may be unfinished and is left out.
+    """
+    seen: set[str] = set()
+    spans = sentences.split(text)
+    for start, end in spans if ended else spans[:-1]:
+        sentence = " ".join(text[start:end].lower().split())
+        if sentence in seen:
+            return start
+        seen.add(sentence)
+    return None

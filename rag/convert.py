@@ -1,0 +1,200 @@
+"""Turns weights from the form they come in into the form that runs fast here. Run as a child process by `rag.weights`.
+
+    python -m rag.convert RECIPE SOURCE TARGET
+
+Kept out of the serving process because it needs torch and nncf, which a server does not. Knows nothing about
+the cache or about what is done with the result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+CALIBRATION_TEXTS = 64
+
+
+def embedder_fp32(source: Path, target: Path) -> None:
+    """An encoder in the sentence-transformers layout -> OpenVINO, pooled and normalised in the graph."""
+    import openvino as ov
+
+    ov.save_model(_traced(source), target / "model.xml", compress_to_fp16=False)
+
+
+def embedder_int8(source: Path, target: Path) -> None:
+    """The same, quantised to int8 with nncf, calibrated on the texts of `rag/calibration.txt`."""
+    import nncf
+    import openvino as ov
+
+    quantised = nncf.quantize(
+        _traced(source),
+        nncf.Dataset(list(_calibration_inputs(source))),
+        subset_size=CALIBRATION_TEXTS,
+        model_type=nncf.ModelType.TRANSFORMER,
+        preset=nncf.QuantizationPreset.MIXED,
+    )
+    ov.save_model(quantised, target / "model.xml", compress_to_fp16=False)
+
+
+def _traced(source: Path) -> Any:
+    """OpenVINO model: input_ids, attention_mask (and token_type_ids where the model has them) -> (batch, dim)."""
+    import openvino as ov
+    import torch
+    from transformers import AutoModel
+
+    class Pooled(torch.nn.Module):
+        def __init__(self, encoder: torch.nn.Module, cls: bool) -> None:
+            super().__init__()
+            self.encoder, self.cls = encoder, cls
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = hidden[:, 0] if self.cls else (hidden * mask).sum(1) / mask.sum(1)
+            return torch.nn.functional.normalize(pooled, dim=-1)
+
+    encoder = AutoModel.from_pretrained(source, local_files_only=True, attn_implementation="eager").eval()
+    example = {name: torch.ones((2, 8), dtype=torch.int64) for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        model = ov.convert_model(Pooled(encoder, pooling(source) == "cls"), example_input=example)
+    for port, name in zip(model.inputs, example, strict=True):
+        port.get_tensor().set_names({name})
+    model.reshape({name: [-1, -1] for name in example})
+    return model
+
+
+def pooling(source: Path) -> str:
+    """`mean` or `cls`, as the model's own configuration says; mean where it says nothing."""
+    config = source / "1_Pooling" / "config.json"
+    modes = json.loads(config.read_text()) if config.exists() else {}
+    if modes.get("pooling_mode_cls_token") or modes.get("pooling_mode") == "cls":
+        return "cls"
+    others = [
+        name for name, on in modes.items() if name.startswith("pooling_mode_") and on and "mean_tokens" not in name
+    ]
+    if others:
+        raise ValueError(
+            f"pooling {others[0]} of {source} is not supported: expected mean or cls; use sentence-transformers"
+        )
+    return "mean"
+
+
+def _calibration_inputs(source: Path) -> Iterator[dict[str, Any]]:
+    import numpy as np
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(256)
+    lines = files("rag").joinpath("calibration.txt").read_text(encoding="utf-8").splitlines()
+    for text in [line for line in lines if line and not line.startswith("#")][:CALIBRATION_TEXTS]:
+        ids = np.array([tokenizer.encode(text).ids], dtype=np.int64)
+        yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+
+def llm_q8(source: Path, target: Path) -> None:
+    """A GGUF of any quantisation -> Q8_0 GGUF, and beside it the OpenVINO model that GenAI makes of it.
+
+    OpenVINO GenAI mis-reads Q4_1 weights; Q8_0 is read right.
+    """
+    import openvino_genai
+
+    repack(source, target / "model.gguf")
+    openvino_genai.LLMPipeline(str(target / "model.gguf"), "CPU", enable_save_ov_model=True)
+
+
+def repack(source: Path, target: Path) -> None:
+    """Copy a GGUF with its metadata, every quantised matrix turned to Q8_0; vectors stay in fp32."""
+    import gguf
+
+    reader = gguf.GGUFReader(source)
+    architecture = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(target, architecture)
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
+            continue
+        kind = field.types[0]
+        writer.add_key_value(
+            name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        )
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    q8 = gguf.GGMLQuantizationType.Q8_0
+    for tensor in reader.tensors:
+        if tensor.tensor_type in (q8, gguf.GGMLQuantizationType.F32):
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        else:
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            writer.add_tensor(tensor.name, gguf.quants.quantize(values, q8), raw_dtype=q8)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def llm_safetensors(source: Path, target: Path) -> None:
+    """A GGUF -> safetensors in fp32 with a right tokenizer, for transformers (which reads a GGUF in 20 s)."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    model.save_pretrained(target)
+    tokenizer_of_gguf(source).save_pretrained(target)
+
+
+def tokenizer_of_gguf(source: Path) -> Any:
+    """A GPT-2-style GGUF's tokenizer, from its metadata (transformers' own reader loses the byte-level step)."""
+    import gguf
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    fields = gguf.GGUFReader(source).fields
+
+    def value(name: str) -> Any:
+        return fields[f"tokenizer.{name}"].contents()
+
+    if value("ggml.model") != "gpt2":
+        raise ValueError(f"tokenizer {value('ggml.model')!r} of {source} is not supported: expected gpt2")
+    words = value("ggml.tokens")
+    merges = [tuple(merge.split(" ", 1)) for merge in value("ggml.merges")]
+    tokenizer = Tokenizer(models.BPE(vocab={word: id_ for id_, word in enumerate(words)}, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    control = gguf.TokenType.CONTROL
+    special = [word for word, kind in zip(words, value("ggml.token_type"), strict=True) if kind == control]
+    tokenizer.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in special])
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=words[value("ggml.bos_token_id")],
+        eos_token=words[value("ggml.eos_token_id")],
+        pad_token=words[value("ggml.padding_token_id")],
+        clean_up_tokenization_spaces=False,
+    )
+    wrapped.chat_template = value("chat_template")
+    return wrapped
+
+
+# A recipe's number goes up when its result changes, so that old conversions are made anew.
+RECIPES: dict[str, Callable[[Path, Path], None]] = {
+    "embedder-fp32-1": embedder_fp32,
+    "embedder-int8-1": embedder_int8,
+    "llm-q8-1": llm_q8,
+    "llm-safetensors-1": llm_safetensors,
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Run one recipe; the weights are local, so hubs and telemetry are switched off."""
+    recipe, source, target = arguments
+    os.environ.update(HF_HUB_OFFLINE="1", OPENVINO_TELEMETRY="0", NNCF_TELEMETRY="0", TOKENIZERS_PARALLELISM="false")
+    RECIPES[recipe](Path(source), Path(target))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

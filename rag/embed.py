@@ -1,0 +1,218 @@
+"""Text -> dense vectors, on OpenVINO (int8 or fp32) or sentence-transformers.
+
+Knows nothing about chunks or the store.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rag.errors import EmbedError, TextTooLong
+from rag.settings import Settings
+from rag.types import Vectors
+from rag.weights import Weights, converted, find_embedder
+
+log = logging.getLogger("footnote.embed")
+
+BATCH = 8
+"""Texts in one inference call: larger batches pad more and were not faster (see docs/decisions.md)."""
+
+
+class Embedder(Protocol):
+    """What turns text into vectors of length 1."""
+
+    id: str
+    """Name and hash of the weights: vectors of different ids must not be compared."""
+    dim: int
+    window: int
+    """Longest text in tokens, special tokens included."""
+
+    def tokens(self, text: str) -> list[str]:
+        """The text's tokens, special ones left out."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of passages, shape (len(texts), dim).
+
+        Raises:
+            TextTooLong: a text has more tokens than the window; nothing is cut silently.
+        """
+
+    def embed_query(self, text: str) -> npt.NDArray[np.float32]:
+        """Vector of a question, shape (dim,); one that is longer than the window is embedded in parts and averaged."""
+
+
+def open_embedder(settings: Settings) -> Embedder:
+    """The embedder that the settings name.
+
+    Raises:
+        WeightsError: its weights are not on this machine.
+    """
+    weights = find_embedder(settings.embed_model)
+    backend = settings.embed_backend
+    if backend == "auto":
+        backend = "sentence-transformers" if cuda() else "openvino-int8"
+    if backend == "sentence-transformers":
+        return TransformersEmbedder(weights)
+    return OpenVINOEmbedder(weights, settings.cache_dir, settings.cores, int8=backend == "openvino-int8")
+
+
+def cuda() -> bool:
+    """True where torch sees an NVIDIA GPU. Looks for the driver first, so that torch is not loaded in vain."""
+    if not Path("/proc/driver/nvidia/version").exists() and not Path("/dev/nvidia0").exists():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+class _Tokens:
+    """The parts that depend on the tokenizer alone, shared by both embedders."""
+
+    id: str
+    window: int
+
+    def __init__(self, weights: Weights) -> None:
+        from tokenizers import Tokenizer
+
+        self.id = weights.id
+        path = weights.path / "tokenizer.json"
+        if not path.exists():
+            raise EmbedError(
+                f"no tokenizer.json in {weights.path}; give a directory in the sentence-transformers layout"
+            )
+        self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._special = self._tokenizer.num_special_tokens_to_add(False)
+        config = json.loads((weights.path / "config.json").read_text())
+        sentence = weights.path / "sentence_bert_config.json"
+        limit = json.loads(sentence.read_text()).get("max_seq_length") if sentence.exists() else None
+        self.window = int(limit or config["max_position_embeddings"])
+        self.dim = int(config["hidden_size"])
+        prompts = weights.path / "config_sentence_transformers.json"
+        self._prompts = (json.loads(prompts.read_text()).get("prompts") or {}) if prompts.exists() else {}
+
+    def tokens(self, text: str) -> list[str]:
+        tokens: list[str] = self._tokenizer.encode(text, add_special_tokens=False).tokens
+        return tokens
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids with special tokens, each list checked against the window."""
+        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        for text, ids in zip(texts, encoded, strict=True):
+            if len(ids) > self.window:
+                raise TextTooLong(
+                    f"a text of {len(ids)} tokens does not fit the embedder's window of {self.window} "
+                    f"(it begins {text[:40]!r}); lower chunk_tokens to {self.window - self._special} or less"
+                )
+        return encoded
+
+    def _parts(self, text: str) -> list[str]:
+        """The text cut at token borders into parts that fit the window."""
+        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        room = self.window - self._special
+        if len(offsets) <= room:
+            return [text]
+        starts = [offsets[i][0] for i in range(0, len(offsets), room)]
+        return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+    def _query(self, text: str, embed: Callable[[Sequence[str]], Vectors]) -> npt.NDArray[np.float32]:
+        mean = embed(self._parts(self._prompts.get("query", "") + text)).mean(axis=0)
+        vector: npt.NDArray[np.float32] = (mean / np.linalg.norm(mean)).astype(np.float32)
+        return vector
+
+
+class OpenVINOEmbedder(_Tokens):
+    """The encoder as an OpenVINO graph, pooled and normalised inside; one inference stream per core."""
+
+    def __init__(self, weights: Weights, cache: Path, cores: int, int8: bool = True) -> None:
+        super().__init__(weights)
+        self._weights, self._cache, self._cores, self._int8 = weights, cache, cores, int8
+        self._one_at_a_time = threading.Lock()
+
+    @cached_property
+    def _queue(self) -> Any:
+        import openvino as ov
+
+        recipe, what = ("embedder-int8-1", "int8") if self._int8 else ("embedder-fp32-1", "fp32")
+        why = f"converting the embedder {self._weights.name} to OpenVINO {what}"
+        compiled = ov.Core().compile_model(
+            converted(recipe, self._weights, self._cache, why) / "model.xml",
+            "CPU",
+            {"NUM_STREAMS": str(self._cores), "INFERENCE_NUM_THREADS": self._cores, "INFERENCE_PRECISION_HINT": "f32"},
+        )
+        return ov.AsyncInferQueue(compiled, self._cores)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """See `Embedder.embed`. Texts are batched by length, so that little is padding."""
+        prefix = self._prompts.get("document", "")
+        encoded = self._ids([prefix + text for text in texts] if prefix else texts)
+        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
+        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]), reverse=True)
+        with self._one_at_a_time:
+            queue = self._queue
+            queue.set_callback(lambda request, rows: vectors.__setitem__(rows, request.get_output_tensor().data))
+            for start in range(0, len(order), BATCH):
+                rows = order[start : start + BATCH]
+                queue.start_async(_padded([encoded[row] for row in rows]), rows)
+            queue.wait_all()
+        return vectors
+
+    def embed_query(self, text: str) -> npt.NDArray[np.float32]:
+        """See `Embedder.embed_query`."""
+        return self._query(text, self.embed)
+
+
+def _padded(batch: list[list[int]]) -> dict[str, npt.NDArray[np.int64]]:
+    longest = max(map(len, batch))
+    ids = np.zeros((len(batch), longest), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, tokens in enumerate(batch):
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+class TransformersEmbedder(_Tokens):
+    """sentence-transformers, on CUDA where there is one; also the peer that `footnote bench embed` compares with."""
+
+    backend = "sentence-transformers"
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__(weights)
+        self._path = weights.path
+
+    @cached_property
+    def model(self) -> Any:
+        """The SentenceTransformer object, loaded on first use."""
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(str(self._path), device="cuda" if cuda() else "cpu", local_files_only=True)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """See `Embedder.embed`."""
+        prefix = self._prompts.get("document", "")
+        texts = [prefix + text for text in texts]
+        self._ids(texts)
+        return self._encode(texts)
+
+    def embed_query(self, text: str) -> npt.NDArray[np.float32]:
+        """See `Embedder.embed_query`."""
+        return self._query(text, self._encode)
+
+    def _encode(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        vectors: Vectors = self.model.encode(
+            list(texts), prompt="", batch_size=32, normalize_embeddings=True, show_progress_bar=False
+        )
+        return vectors.astype(np.float32, copy=False)

@@ -1,0 +1,87 @@
+"""The exception tree. Every message says what was found, what was expected and how to mend it, in one line.
+
+    FootnoteError
+    ├── SettingsError         a setting that cannot be used
+    ├── WeightsError          model weights that are missing or unreadable
+    ├── EmbedError
+    │   └── TextTooLong       a text that does not fit the embedder's window
+    ├── StoreError
+    │   ├── StoreUnreachable  no answer from the Qdrant server
+    │   ├── StoreLocked       another process owns the index
+    │   ├── StoreMismatch     the index was built with another embedder
+    │   └── CollectionMissing no such collection
+    ├── LLMError
+    │   └── LLMUnreachable    no answer from the language model's server
+    ├── QuestionError         a question that is empty or too long
+    ├── IngestError
+    │   └── ParseError        a file that cannot be read
+    └── BenchError            a benchmark that cannot run
+
+`ui/cli.py` prints them on one line and exits with 1; nothing else catches `FootnoteError` to go on silently.
+"""
+
+from __future__ import annotations
+
+
+class FootnoteError(Exception):
+    """Base of everything that Footnote raises on purpose."""
+
+
+class SettingsError(FootnoteError):
+    """A setting that cannot be used."""
+
+
+class WeightsError(FootnoteError):
+    """Model weights that are missing or unreadable."""
+
+
+class EmbedError(FootnoteError):
+    """The embedder could not do its work."""
+
+
+class TextTooLong(EmbedError):
+    """A text that does not fit the embedder's window; embedding never cuts silently."""
+
+
+class StoreError(FootnoteError):
+    """The index could not be read or written."""
+
+
+class StoreUnreachable(StoreError):
+    """No answer from the Qdrant server."""
+
+
+class StoreLocked(StoreError):
+    """Another process owns the index."""
+
+
+class StoreMismatch(StoreError):
+    """The index was built with another embedder."""
+
+
+class CollectionMissing(StoreError):
+    """No such collection."""
+
+
+class LLMError(FootnoteError):
+    """The language model could not do its work."""
+
+
+class LLMUnreachable(LLMError):
+    """No answer from the language model's server."""
+
+
+class QuestionError(FootnoteError):
+    """A question that is empty or too long."""
+
+
+class IngestError(FootnoteError):
+    """Ingestion as a whole could not go on."""
+
+
+class ParseError(IngestError):
+    """One file that cannot be read; the batch goes on without it."""
+
+
+class BenchError(FootnoteError):
+    """A benchmark that cannot run."""

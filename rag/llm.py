@@ -1,0 +1,300 @@
+"""Messages -> pieces of text, from OpenVINO GenAI, transformers or an OpenAI-compatible server.
+
+One generation at a time per object; a generator that is closed stops its generation. Knows nothing about
+passages, citations or the store.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from rag.embed import cuda
+from rag.errors import LLMError, LLMUnreachable, SettingsError
+from rag.settings import Settings
+from rag.types import Message
+from rag.weights import Weights, converted, find_llm
+
+
+class LLM(Protocol):
+    """What writes answers."""
+
+    name: str
+    """Model name, with the weights' hash where they are local."""
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text takes; an estimate on the high side where the tokenizer is not at hand."""
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str]:
+        """Pieces of the reply as they are written.
+
+        Raises:
+            LLMError: the model failed; `LLMUnreachable` where its server does not answer.
+        """
+
+
+def open_llm(settings: Settings) -> LLM:
+    """The language model that the settings name.
+
+    Raises:
+        WeightsError: its weights are not on this machine.
+        SettingsError: settings that do not go together.
+    """
+    backend = settings.llm_backend
+    if backend == "auto":
+        backend = (
+            "openai" if settings.llm_base_url else "transformers" if cuda() or settings.llm_adapter else "openvino"
+        )
+    if backend == "openai":
+        return OpenAILLM(settings)
+    weights = find_llm(settings.llm_model)
+    if backend == "transformers":
+        return TransformersLLM(weights, settings)
+    if settings.llm_adapter:
+        raise SettingsError("llm_adapter needs llm_backend `transformers` (found `openvino`); change one of the two")
+    return OpenVINOLLM(weights, settings)
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _stream_from_thread(generate: Callable[[Callable[[str], bool]], None]) -> Generator[str]:
+    """Run a callback-driven generation in a thread and yield what it emits.
+
+    `generate` is given `emit(piece) -> go_on`; it must stop soon after `go_on` is False. Closing the generator
+    makes `emit` return False and waits for the thread.
+    """
+    pieces: queue.Queue[str | BaseException | None] = queue.Queue()
+    stopped = threading.Event()
+
+    def emit(piece: str) -> bool:
+        pieces.put(piece)
+        return not stopped.is_set()
+
+    def work() -> None:
+        try:
+            generate(emit)
+            pieces.put(None)
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
+            pieces.put(error)
+
+    thread = threading.Thread(target=work, name="generate", daemon=True)
+    thread.start()
+    try:
+        while (piece := pieces.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise LLMError(f"the language model failed: {piece}") from piece
+            if piece:
+                yield piece
+    finally:
+        stopped.set()
+        thread.join()
+
+
+class OpenVINOLLM:
+    """OpenVINO GenAI on the CPU: a GGUF (repacked to Q8_0 once), or a directory with an exported OpenVINO model."""
+
+    def __init__(self, weights: Weights, settings: Settings) -> None:
+        import openvino_genai
+
+        folder = weights.path
+        if folder.suffix == ".gguf":
+            why = f"repacking the language model {weights.name} to Q8_0 for OpenVINO"
+            folder = converted("llm-q8-1", weights, settings.cache_dir, why)
+        elif not (folder / "openvino_model.xml").exists():
+            raise LLMError(
+                f"{folder} holds no GGUF and no OpenVINO model; give a GGUF file, or set llm_backend to `transformers`"
+            )
+        self.folder = folder
+        """Where the model that runs is; a repacked GGUF is `model.gguf` in it."""
+        self.name = weights.id
+        self._lock = threading.Lock()
+        self._pipeline = openvino_genai.LLMPipeline(str(folder), "CPU", INFERENCE_NUM_THREADS=settings.cores)
+        self._tokenizer = self._pipeline.get_tokenizer()
+        config = self._pipeline.get_generation_config()
+        config.max_new_tokens = settings.max_new_tokens
+        config.do_sample = settings.temperature > 0
+        config.temperature = settings.temperature or 1.0
+        # The template is applied here, so that the prompt is the same on every backend.
+        config.apply_chat_template = False
+        self._config = config
+
+    def count_tokens(self, text: str) -> int:
+        """See `LLM.count_tokens`."""
+        return int(self._tokenizer.encode(text, add_special_tokens=False).input_ids.shape[1])
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str]:
+        """See `LLM.stream`."""
+        return self.generate(self.prompt(messages))
+
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """The messages in the model's own chat template."""
+        prompt: str = self._tokenizer.apply_chat_template(_turns(messages), add_generation_prompt=True)
+        return prompt
+
+    def generate(self, prompt: str) -> Generator[str]:
+        """What the model writes after a prompt that is already in its template."""
+        from openvino_genai import StreamingStatus
+
+        def generate(emit: Callable[[str], bool]) -> None:
+            def streamer(piece: str) -> StreamingStatus:
+                return StreamingStatus.RUNNING if emit(piece) else StreamingStatus.STOP
+
+            with self._lock:
+                self._pipeline.generate(prompt, self._config, streamer)
+
+        return _stream_from_thread(generate)
+
+
+class TransformersLLM:
+    """transformers, on CUDA where there is one, with an optional PEFT adapter."""
+
+    def __init__(self, weights: Weights, settings: Settings) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = weights.path
+        if folder.suffix == ".gguf":
+            why = f"converting the language model {weights.name} to safetensors"
+            folder = converted("llm-safetensors-1", weights, settings.cache_dir, why)
+        on_gpu = cuda()
+        dtype = torch.bfloat16 if on_gpu else torch.float32
+        self.name = weights.id
+        self._lock = threading.Lock()
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype)
+        if settings.llm_adapter:
+            model, self.name = _adapted(model, settings.llm_adapter), f"{self.name}+{Path(settings.llm_adapter).name}"
+        self._model = model.to("cuda" if on_gpu else "cpu").eval()
+        self._settings = settings
+
+    def count_tokens(self, text: str) -> int:
+        """See `LLM.count_tokens`."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str]:
+        """See `LLM.stream`."""
+        turns = _turns(messages)
+        inputs = self._tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(self._model.device)
+        return _stream_from_thread(lambda emit: self._generate(inputs, emit))
+
+    def _generate(self, inputs: Any, emit: Callable[[str], bool]) -> None:
+        import torch
+        from transformers import StoppingCriteriaList, TextStreamer
+
+        going = True
+
+        class Streamer(TextStreamer):  # type: ignore[misc]
+            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+                nonlocal going
+                going = emit(text)
+
+        def stop(ids: torch.Tensor, _scores: object, **_: object) -> torch.Tensor:
+            return torch.full((ids.shape[0],), not going, device=ids.device, dtype=torch.bool)
+
+        temperature = self._settings.temperature
+        sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+        with self._lock, torch.inference_mode():
+            self._model.generate(
+                **inputs,
+                **sampling,
+                max_new_tokens=self._settings.max_new_tokens,
+                pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
+                streamer=Streamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True),
+                stopping_criteria=StoppingCriteriaList([stop]),
+            )
+
+
+def _adapted(model: Any, adapter: str) -> Any:
+    if not (Path(adapter) / "adapter_config.json").exists():
+        raise SettingsError(f"llm_adapter: no adapter_config.json in {adapter}; give the directory of a PEFT adapter")
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise LLMError("llm_adapter needs peft, which is not installed; run `pip install 'footnote[gpu]'`") from None
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+
+class OpenAILLM:
+    """Any server that speaks OpenAI's chat completions: vLLM, llama.cpp, Ollama, LM Studio."""
+
+    def __init__(self, settings: Settings) -> None:
+        import openai
+
+        if not settings.llm_base_url:
+            raise SettingsError("llm_backend `openai` needs llm_base_url, such as http://localhost:8000/v1; set it")
+        self._settings = settings
+        self._client = openai.OpenAI(
+            base_url=settings.llm_base_url,
+            api_key=settings.llm_api_key.get_secret_value() or "none",
+            timeout=settings.llm_timeout,
+            max_retries=settings.llm_retries,
+        )
+        self.name = settings.llm_model if settings.llm_model != "bundled" else self._only_model()
+
+    def count_tokens(self, text: str) -> int:
+        """An estimate: a token is about four characters of English; three are counted, to be on the safe side."""
+        return len(text) // 3 + 1
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str]:
+        """See `LLM.stream`. Closing the generator closes the connection, which makes the server stop."""
+        turns: Any = _turns(messages)
+        with self._errors():
+            chunks = self._client.chat.completions.create(
+                model=self.name,
+                messages=turns,
+                max_tokens=self._settings.max_new_tokens,
+                temperature=self._settings.temperature,
+                seed=0,
+                stream=True,
+            )
+            with closing(chunks):
+                for chunk in chunks:
+                    if chunk.choices and chunk.choices[0].delta.content:
+                        yield chunk.choices[0].delta.content
+
+    def _only_model(self) -> str:
+        """The model that the server serves first, for servers that serve just one."""
+        with self._errors():
+            models = self._client.models.list().data
+        if not models:
+            raise LLMError(f"the server at {self._settings.llm_base_url} serves no model; load one, or set llm_model")
+        return models[0].id
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """The client's exceptions, turned into ours."""
+        import httpx
+        import openai
+
+        url, timeout = self._settings.llm_base_url, self._settings.llm_timeout
+        mend = "start it, or unset FOOTNOTE_LLM_BASE_URL to use the local model"
+        try:
+            yield
+        except (openai.APITimeoutError, httpx.TimeoutException):
+            raise LLMUnreachable(
+                f"no answer from the language model's server at {url} within {timeout:g} s; {mend}"
+            ) from None
+        except (openai.APIConnectionError, httpx.TransportError) as error:
+            cause = str(error.__cause__ or error).strip() or type(error).__name__
+            raise LLMUnreachable(f"no answer from the language model's server at {url}: {cause}; {mend}") from None
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise LLMError(
+                f"the server at {url} refused the key ({error.status_code}); set FOOTNOTE_LLM_API_KEY"
+            ) from None
+        except openai.APIStatusError as error:
+            said = " ".join(str(error.message).split())[:200]
+            raise LLMError(
+                f"the server at {url} answered {error.status_code}: {said}; check llm_model and the server's log"
+            ) from None
+        except openai.OpenAIError as error:
+            raise LLMError(
+                f"the server at {url} sent something unexpected: {error}; is it OpenAI-compatible?"
+            ) from None

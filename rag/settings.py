@@ -1,0 +1,157 @@
+"""All settings, in one frozen object: flags, then environment (`FOOTNOTE_*`), then `footnote.toml`, then defaults.
+
+`footnote.toml` is read from the home directory. Nothing else in the project reads the environment.
+Knows nothing about what the settings are used for.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from rag.errors import SettingsError
+
+COLLECTION_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+def default_home() -> Path:
+    """`$FOOTNOTE_HOME`, else `~/.footnote`."""
+    return Path(os.environ.get("FOOTNOTE_HOME") or Path.home() / ".footnote").expanduser()
+
+
+class Settings(BaseSettings):
+    """Everything a user can set. docs/settings.md is generated from these descriptions."""
+
+    model_config = SettingsConfigDict(env_prefix="FOOTNOTE_", frozen=True, extra="forbid", env_ignore_empty=True)
+    toml_name: ClassVar[str] = "footnote.toml"
+
+    home: Path = Field(
+        default_factory=default_home, description="Directory of the index, the catalog and converted weights."
+    )
+    cache: Path | None = Field(None, description="Directory of converted weights; `<home>/cache` when unset.")
+    collection: str = Field("default", pattern=COLLECTION_NAME, description="Which set of documents.")
+
+    embed_model: str = Field(
+        "bundled", description="Embedding weights: `bundled`, a directory, or a hub id that is already downloaded."
+    )
+    embed_backend: Literal["auto", "openvino-int8", "openvino", "sentence-transformers"] = Field(
+        "auto", description="What runs the embedder; `auto` is `sentence-transformers` on CUDA, else `openvino-int8`."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads for the models; 0 takes all cores.")
+    chunk_tokens: int = Field(200, ge=16, description="Longest passage, in the embedder's tokens.")
+    chunk_overlap: int = Field(20, ge=0, description="Tokens that neighbouring passages share.")
+
+    qdrant_url: str = Field(
+        "", description="Qdrant server, such as `http://localhost:6333`; empty uses the embedded store."
+    )
+    qdrant_api_key: SecretStr = Field(SecretStr(""), description="API key of the Qdrant server.")
+    qdrant_timeout: float = Field(30.0, gt=0, description="Seconds to wait for the Qdrant server.")
+
+    candidates: int = Field(100, ge=1, le=1000, description="Passages taken from each retriever before fusion.")
+    fusion: Literal["convex", "rrf"] = Field("convex", description="How the two rankings become one.")
+    dense_weight: float = Field(
+        0.7, ge=0, le=1, description="Share of the dense score in convex fusion; the rest is BM25's."
+    )
+    passages: int = Field(4, ge=1, le=50, description="Passages that an answer is written from.")
+    max_question_chars: int = Field(8000, ge=1, description="Longest question accepted, in characters.")
+    min_relevance: float = Field(
+        0.3, ge=-1, le=1, description="Cosine that the closest passage needs, or the question is declined."
+    )
+
+    llm_backend: Literal["auto", "openvino", "transformers", "openai"] = Field(
+        "auto",
+        description="What runs the language model; `auto` is `openai` where a base URL is set, `transformers` on CUDA, else `openvino`.",
+    )
+    llm_model: str = Field(
+        "bundled",
+        description="Language model: `bundled`, a GGUF file, a directory, a downloaded hub id, or the server's model name.",
+    )
+    llm_adapter: str = Field("", description="Directory of a PEFT adapter, for the `transformers` backend.")
+    llm_base_url: str = Field("", description="OpenAI-compatible server, such as `http://localhost:8000/v1`.")
+    llm_api_key: SecretStr = Field(SecretStr(""), description="API key of that server.")
+    llm_timeout: float = Field(60.0, gt=0, description="Seconds to wait for that server.")
+    llm_retries: int = Field(
+        2,
+        ge=0,
+        le=10,
+        description="Tries after the first one, on refused connections and 408, 409, 429 and 5xx answers.",
+    )
+    prompt_tokens: int = Field(1200, ge=200, description="Longest prompt, in the language model's tokens.")
+    max_new_tokens: int = Field(192, ge=1, description="Longest answer, in the language model's tokens.")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy: the same question gives the same answer.")
+
+    min_support: float = Field(0.6, ge=0, le=1, description="Support score from which a sentence gets its footnote.")
+
+    host: str = Field("127.0.0.1", description="Address that `footnote chat` listens on.")
+    port: int = Field(7860, ge=1, le=65535, description="Port that `footnote chat` listens on.")
+
+    @field_validator("home", "cache", mode="after")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Settings:
+        if self.chunk_overlap >= self.chunk_tokens:
+            raise ValueError(
+                f"chunk_overlap is {self.chunk_overlap}, it must be below chunk_tokens ({self.chunk_tokens})"
+            )
+        return self
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where converted weights are kept."""
+        return self.cache or self.home / "cache"
+
+    @property
+    def cores(self) -> int:
+        """CPU threads to use: `threads`, or all that this process may run on."""
+        affinity = getattr(os, "sched_getaffinity", None)
+        return self.threads or (len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags over environment over `footnote.toml`."""
+        flags = init_settings()
+        home = Path(flags.get("home") or default_home()).expanduser()
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, home / cls.toml_name)
+
+    @classmethod
+    def load(cls, **flags: Any) -> Settings:
+        """Settings from every source; a flag that is None counts as not given.
+
+        Raises:
+            SettingsError: naming the setting, what was found and what is expected.
+        """
+        try:
+            return cls(**{name: value for name, value in flags.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "settings"
+            found = f" (found {first['input']!r})" if first["loc"] and "key" not in name else ""
+            message = first["msg"].removeprefix("Value error, ")
+            raise SettingsError(
+                f"setting {name}: {message}{found}; see docs/settings.md, "
+                f"and look in the flags, FOOTNOTE_{name.upper()} and footnote.toml"
+            ) from None
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(
+                f"footnote.toml is not valid TOML: {error}; mend that line or remove the file"
+            ) from None

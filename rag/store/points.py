@@ -1,0 +1,130 @@
+"""What both stores share: chunks as payloads, checked vectors, and rankings cut the same way every time.
+
+Knows nothing about Qdrant's clients, files or the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rag.errors import StoreError, StoreMismatch
+from rag.store.protocol import BM25, DENSE, Candidates, Ranking
+from rag.types import Chunk
+
+FORMAT = 1
+"""Raised when what is kept changes, so that an older index is refused and not misread."""
+
+MARGIN = 16
+"""How many more than `limit` to ask for, so that most groups of equal scores at the cut are seen whole."""
+
+Search = Callable[[Mapping[str, int]], Mapping[str, Ranking]]
+"""How many to find with each retriever -> what each found, best first."""
+
+
+def identity(dim: int, embedder_id: str) -> dict[str, Any]:
+    """What is written beside a new index, to tell later whether vectors fit it."""
+    return {"format": FORMAT, "dim": dim, "embedder": embedder_id}
+
+
+def check_identity(found: Mapping[str, Any], dim: int, embedder_id: str, index: str, remove: str) -> None:
+    """Compare what is written beside an index with what it would be opened with.
+
+    Args:
+        found: the `identity` that was written.
+        dim: length of the vectors at hand.
+        embedder_id: who makes them.
+        index: names the index in the message.
+        remove: what to remove so that the collection can be built anew.
+
+    Raises:
+        StoreMismatch: they differ.
+    """
+    expected = identity(dim, embedder_id)
+    differences = [
+        f"{key} {found.get(key)!r}, not {value!r}" for key, value in expected.items() if found.get(key) != value
+    ]
+    if differences:
+        raise StoreMismatch(
+            f"{index} was built with {', '.join(differences)}; ingest into a new collection with --collection NAME, "
+            f"or remove {remove} and ingest again"
+        )
+
+
+def to_payload(chunk: Chunk) -> dict[str, Any]:
+    """A chunk as Qdrant keeps it; the id is the point's own."""
+    return {
+        "doc_id": chunk.doc_id,
+        "doc": chunk.doc,
+        "title": chunk.title,
+        "page": chunk.page,
+        "headings": list(chunk.headings),
+        "start": chunk.start,
+        "end": chunk.end,
+        "text": chunk.text,
+        "kind": chunk.kind,
+    }
+
+
+def to_chunk(id_: str, payload: Mapping[str, Any] | None) -> Chunk:
+    """The chunk that `to_payload` made this of.
+
+    Raises:
+        StoreError: a field is missing, so that something else wrote the point.
+    """
+    try:
+        fields = dict(payload or {})
+        return Chunk(id=id_, headings=tuple(fields.pop("headings")), **fields)
+    except (KeyError, TypeError) as error:
+        raise StoreError(
+            f"point {id_} has other fields than a passage of Footnote ({error}); "
+            "another program wrote to this collection: ingest into a new one with --collection NAME"
+        ) from error
+
+
+def to_vector(vector: Sequence[float] | npt.NDArray[np.float32], dim: int, of: str) -> list[float]:
+    """A dense vector as plain numbers, checked.
+
+    Raises:
+        StoreError: it has another length than `dim`, or holds NaN or infinity.
+    """
+    array = np.asarray(vector, dtype=np.float32)
+    if array.shape != (dim,):
+        raise StoreError(
+            f"the vector of {of} has shape {array.shape}, the collection holds ({dim},); "
+            "use the embedder that the collection was built with"
+        )
+    if not np.isfinite(array).all():
+        raise StoreError(f"the vector of {of} holds NaN or infinity; run `footnote doctor` to check the embedder")
+    numbers: list[float] = array.tolist()
+    return numbers
+
+
+def settled(search: Search, systems: Iterable[str], limit: int) -> Candidates:
+    """The `limit` best of each retriever, equal scores ordered by id; retrievers not in `systems` find nothing.
+
+    Qdrant picks any of the points whose score ties with the last one, another in every run. So a group of equal
+    scores that crosses the cut is asked for until it is seen whole; nearly always the first call has it.
+    """
+    found: dict[str, Ranking] = {}
+    wanted = dict.fromkeys(systems, limit + MARGIN)
+    while wanted:
+        found |= search(wanted)
+        wanted = {system: 4 * n for system, n in wanted.items() if _tie_goes_on(found[system], limit, n)}
+    return Candidates(dense=_best(found.get(DENSE, []), limit), bm25=_best(found.get(BM25, []), limit))
+
+
+def _tie_goes_on(ranking: Ranking, limit: int, asked: int) -> bool:
+    return len(ranking) >= asked and ranking[-1][1] == ranking[limit - 1][1]
+
+
+def _best(ranking: Ranking, limit: int) -> Ranking:
+    return sorted(ranking, key=lambda item: (-item[1], item[0]))[:limit]
+
+
+def batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    """Consecutive slices of at most `size`."""
+    return (items[start : start + size] for start in range(0, len(items), size))

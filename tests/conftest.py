@@ -1,0 +1,171 @@
+"""Fakes and the clean environment that every test gets.
+
+The fakes are hand-written and obvious: an embedder whose vector is word counts, a language model that repeats the
+first passage.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ingest.catalog import Catalog
+from ingest.pipeline import Ingestion
+from rag.answer import Rag
+from rag.errors import LLMError, TextTooLong
+from rag.settings import Settings
+from rag.store.opening import open_store
+from rag.types import Chunk, Hit, Message, Vectors, Via
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+CACHE_FROM_OUTSIDE = os.environ.get("FOOTNOTE_CACHE")
+
+WORDS = re.compile(r"\w+")
+
+
+class WordCountEmbedder:
+    """Counts words into 64 buckets by the sum of their letters; texts with the same words have cosine 1."""
+
+    id = "word-counts@1"
+    dim = 64
+    window = 256
+
+    def tokens(self, text: str) -> list[str]:
+        return WORDS.findall(text.lower())
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
+        for row, text in enumerate(texts):
+            words = self.tokens(text)
+            if len(words) > self.window:
+                raise TextTooLong(f"{len(words)} words, window {self.window}; lower chunk_tokens")
+            for word in words or ["nothing"]:
+                vectors[row, sum(map(ord, word)) % self.dim] += 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def embed_query(self, text: str) -> np.ndarray:
+        return self.embed([" ".join(self.tokens(text)[: self.window])])[0]
+
+
+class ParrotLLM:
+    """Says the first passage's first sentence, word by word, or what it is told to say. Remembers what it was asked."""
+
+    name = "parrot"
+
+    def __init__(self, says: str = "", fails: str = "") -> None:
+        self.says, self.fails = says, fails
+        self.asked: list[list[Message]] = []
+        self.stopped = False
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def stream(self, messages: Sequence[Message]) -> Generator[str]:
+        self.asked.append(list(messages))
+        if self.fails:
+            raise LLMError(self.fails)
+        passage = messages[-1].content.split(":\n", 1)[-1]
+        try:
+            for word in (self.says or passage.split(". ")[0] + ".").split(" "):
+                yield word + " "
+        finally:
+            self.stopped = True
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings from outside, an empty home for every test, and no hub."""
+    for name in [name for name in os.environ if name.startswith(("FOOTNOTE_", "QDRANT__"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FOOTNOTE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture(scope="session")
+def converted_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Converted weights, made once for all slow tests; `FOOTNOTE_CACHE` names a directory that outlives the run."""
+    return Path(CACHE_FROM_OUTSIDE) if CACHE_FROM_OUTSIDE else tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings over an empty home."""
+    return Settings.load(home=tmp_path / "home")
+
+
+@pytest.fixture
+def real_settings(tmp_path: Path, converted_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings for slow tests: the bundled weights, converted once for all of them."""
+    monkeypatch.setenv("FOOTNOTE_CACHE", str(converted_cache))
+    return Settings.load(home=tmp_path / "home", cache=converted_cache)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real files and labelled sets; the test skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared is not there")
+    return SHARED
+
+
+@pytest.fixture
+def embedder() -> WordCountEmbedder:
+    return WordCountEmbedder()
+
+
+@pytest.fixture
+def catalog(settings: Settings) -> Catalog:
+    return Catalog.open(settings.home / "catalog.sqlite")
+
+
+OpenRag = Callable[..., Rag]
+
+
+@pytest.fixture
+def open_rag(settings: Settings, embedder: WordCountEmbedder, catalog: Catalog) -> Iterator[OpenRag]:
+    """Opens a `Rag` on the fakes, over documents given as name -> Markdown text."""
+    opened: list[Rag] = []
+
+    def open_(documents: dict[str, str], llm: ParrotLLM | None = None, **changes: object) -> Rag:
+        chosen = settings.model_copy(update=changes)
+        folder = settings.home.parent / "documents"
+        folder.mkdir(exist_ok=True)
+        for name, text in documents.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        store = open_store(chosen, embedder, create=True)
+        list(Ingestion(chosen, embedder, store, catalog).run([folder]))
+        rag = Rag(chosen, embedder, store, llm or ParrotLLM())
+        opened.append(rag)
+        return rag
+
+    yield open_
+    for rag in opened:
+        rag.close()
+
+
+def make_chunk(text: str, number: int = 0, **changes: object) -> Chunk:
+    """A chunk of a document named `doc.md`, beginning at offset 100 * number."""
+    fields: dict[str, object] = {
+        "id": f"00000000-0000-0000-0000-{number:012d}",
+        "doc_id": "00000000-0000-0000-0000-00000000d0c0",
+        "doc": "/documents/doc.md",
+        "title": "Doc",
+        "page": None,
+        "headings": (),
+        "start": 100 * number,
+        "end": 100 * number + len(text),
+        "text": text,
+    }
+    return Chunk(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def make_hit(text: str, number: int = 0, cosine: float = 0.9, **changes: object) -> Hit:
+    """A hit on `make_chunk`, found by the dense retriever."""
+    return Hit(make_chunk(text, number, **changes), 1.0, (Via("dense", number + 1, cosine),))

@@ -1,0 +1,589 @@
+"""One contract for every store: embedded, `qdrant-client` in memory, and a real server where QDRANT_URL is set."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rag.errors import CollectionMissing, StoreError, StoreLocked, StoreMismatch
+from rag.store.edge import EdgeStore
+from rag.store.protocol import Store
+from rag.store.server import PREFIX, ServerStore
+from rag.types import Chunk, IndexedChunk, SparseVector
+
+ROOT = Path(__file__).parents[2]
+QDRANT_URL = os.environ.get("QDRANT_URL", "")
+QDRANT_API_KEY = os.environ.get("QDRANT_API_KEY", "")
+DIM = 8
+NOTHING = SparseVector((), ())
+
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+
+
+def chunk(number: int, doc_id: str = "d", **fields: object) -> Chunk:
+    plain = Chunk(
+        id=str(uuid.UUID(int=number)),
+        doc_id=doc_id,
+        doc=f"notes/{doc_id}.md",
+        title="Notes",
+        page=1,
+        headings=("One", "Two"),
+        start=10 * number,
+        end=10 * number + 5,
+        text=f"words {number}",
+    )
+    return replace(plain, **fields)
+
+
+def item(number: int, doc_id: str = "d", terms: dict[int, float] | None = None, **fields: object) -> IndexedChunk:
+    rng = np.random.default_rng(number)
+    dense = rng.normal(size=DIM).astype(np.float32)
+    weights = sorted((terms if terms is not None else {1: 1.0}).items())
+    sparse = SparseVector(tuple(term for term, _ in weights), tuple(weight for _, weight in weights))
+    return IndexedChunk(chunk(number, doc_id, **fields), dense / np.linalg.norm(dense), sparse)
+
+
+def ids_of(items: list[IndexedChunk]) -> set[str]:
+    return {one.chunk.id for one in items}
+
+
+@dataclass
+class Backend:
+    """A kind of store: how to open it, and whether what it holds outlives `close`."""
+
+    open: Callable[..., Store]
+    lasting: bool
+    threads: bool
+
+
+def edge_backend(directory: Path) -> Backend:
+    def open_edge(dim: int = DIM, embedder: str = "embedder") -> Store:
+        return EdgeStore.open(directory, dim, embedder)
+
+    return Backend(open_edge, lasting=True, threads=True)
+
+
+def memory_backend() -> Backend:
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(":memory:")
+
+    def open_memory(dim: int = DIM, embedder: str = "embedder", create: bool = True) -> Store:
+        return ServerStore.connect(":memory:", "", 5, "contract", dim, embedder, create, client)
+
+    return Backend(open_memory, lasting=False, threads=False)
+
+
+def server_backend(collection: str) -> Backend:
+    def open_server(dim: int = DIM, embedder: str = "embedder", create: bool = True) -> Store:
+        return ServerStore.connect(QDRANT_URL, QDRANT_API_KEY, 30, collection, dim, embedder, create)
+
+    return Backend(open_server, lasting=True, threads=True)
+
+
+@pytest.fixture(params=["edge", "memory", "server"] if QDRANT_URL else ["edge", "memory"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    if request.param == "edge":
+        yield edge_backend(tmp_path / "collection")
+    elif request.param == "memory":
+        yield memory_backend()
+    else:
+        from qdrant_client import QdrantClient
+
+        collection = f"test-{uuid.uuid4()}"
+        yield server_backend(collection)
+        client = QdrantClient(QDRANT_URL, api_key=QDRANT_API_KEY or None, check_compatibility=False)
+        client.delete_collection(PREFIX + collection)
+        client.close()
+
+
+@pytest.fixture
+def store(backend: Backend) -> Iterator[Store]:
+    opened = backend.open()
+    yield opened
+    opened.close()
+
+
+# What is written stays, once.
+
+
+def test_writing_twice_is_writing_once(store: Store) -> None:
+    items = [item(n) for n in range(30)]
+    store.upsert(items)
+    before = store.candidates(items[0].dense, items[0].sparse, 10)
+    store.upsert(items)
+    assert store.count() == 30
+    assert store.ids() == ids_of(items)
+    after = store.candidates(items[0].dense, items[0].sparse, 10)
+    assert_ranking(after.dense, dict(before.dense), 10)
+    assert_ranking(after.bm25, dict(before.bm25), 10)
+
+
+def test_a_chunk_with_a_known_id_is_replaced(store: Store) -> None:
+    store.upsert([item(1, terms={1: 1.0}), item(2)])
+    store.upsert([item(1, terms={7: 1.0}, text="new text")])
+    assert store.count() == 2
+    assert [found.text for found in store.fetch([chunk(1).id])] == ["new text"]
+    of_old_term = store.candidates(item(1).dense, SparseVector((1,), (1.0,)), 10).bm25
+    assert [id_ for id_, _ in of_old_term] == [chunk(2).id]
+
+
+def test_more_chunks_than_fit_one_request_are_all_written(store: Store) -> None:
+    items = [item(n) for n in range(1203)]
+    store.upsert(items)
+    assert store.count() == 1203
+    assert store.ids() == ids_of(items)
+
+
+def test_upserting_nothing_is_fine(store: Store) -> None:
+    store.upsert([])
+    assert store.count() == 0
+
+
+def test_delete_takes_one_document_and_spares_what_is_kept(store: Store) -> None:
+    store.upsert([item(n, doc_id="a") for n in range(5)] + [item(n, doc_id="b") for n in range(5, 8)])
+    store.delete("a", keep=[chunk(1).id, chunk(3).id, chunk(6).id])
+    assert store.ids("a") == {chunk(1).id, chunk(3).id}
+    assert store.ids("b") == {chunk(n).id for n in (5, 6, 7)}
+    assert store.count() == 5
+    store.delete("a")
+    store.delete("never seen")
+    assert store.ids() == store.ids("b")
+
+
+def test_what_was_written_is_there_after_reopening(backend: Backend) -> None:
+    if not backend.lasting:
+        pytest.skip("in memory")
+    first = backend.open()
+    items = [item(n, doc_id="ab"[n % 2], terms={n % 5: 1.0 + n}) for n in range(40)]
+    first.upsert(items)
+    first.delete("b", keep=[chunk(1).id])
+    question = (items[2].dense, SparseVector((0, 2), (1.0, 1.0)), 7)
+    before = first.candidates(*question)
+    first.close()
+    second = backend.open()
+    assert second.ids("b") == {chunk(1).id}
+    assert second.count() == 21
+    assert second.candidates(*question) == before
+    assert second.fetch([chunk(4).id]) == [items[4].chunk]
+    second.close()
+
+
+def test_closing_twice_is_fine_and_a_closed_store_says_so(backend: Backend) -> None:
+    store = backend.open()
+    store.close()
+    store.close()
+    with pytest.raises(StoreError, match="closed") as caught:
+        store.count()
+    assert "\n" not in str(caught.value)
+
+
+# What is read back is what was written.
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"page": None, "headings": ()},
+        {"kind": "table", "page": 107, "headings": ("Überschrift", "日本語", "a > b", "")},
+        {"text": "null \x00, emoji 🦀, clef 𝄞, combining é, right-to-left ‏שלום, quotes \"'\\, <b>", "title": ""},
+        {"text": "line\r\nline\ttab\u2028separator", "doc": "C:\\docs\\ü b#1?.md", "start": 0, "end": 2**40},
+        {"doc_id": 'odd id: "é" / \\ 🦀', "title": "x" * 20_000},
+    ],
+)
+def test_every_field_survives(store: Store, fields: dict[str, object]) -> None:
+    written = item(1, **fields)
+    store.upsert([written])
+    assert store.fetch([written.chunk.id]) == [written.chunk]
+    assert store.ids(written.chunk.doc_id) == {written.chunk.id}
+
+
+def test_fetch_keeps_the_order_and_leaves_out_what_is_not_there(store: Store) -> None:
+    store.upsert([item(n) for n in range(10)])
+    wanted = [chunk(n).id for n in (7, 99, 2, 5)]
+    assert [found.id for found in store.fetch(wanted)] == [chunk(n).id for n in (7, 2, 5)]
+    assert store.fetch([]) == []
+
+
+# Rankings.
+
+
+def corpus(count: int) -> list[IndexedChunk]:
+    """Chunks with 1 to 6 of 40 terms each."""
+    rng = np.random.default_rng(5)
+    made = []
+    for n in range(count):
+        terms = rng.choice(40, size=rng.integers(1, 7), replace=False)
+        made.append(item(n, f"doc {n % 4}", {int(term): float(rng.uniform(0.2, 2.2)) for term in terms}))
+    return made
+
+
+def by_hand(items: list[IndexedChunk], dense: np.ndarray, sparse: SparseVector) -> tuple[dict, dict]:
+    """Cosines, and BM25 with IDF ln(1 + (N - n + 0.5) / (n + 0.5)) over `items`, by id."""
+    weights = dict(zip(*sparse, strict=True))
+    containing = {term: sum(term in one.sparse.indices for one in items) for term in weights}
+    idf = {term: math.log(1 + (len(items) - n + 0.5) / (n + 0.5)) for term, n in containing.items()}
+    cosine, bm25 = {}, {}
+    for one in items:
+        cosine[one.chunk.id] = float(np.dot(one.dense, dense) / np.linalg.norm(one.dense) / np.linalg.norm(dense))
+        shared = [(term, value) for term, value in zip(*one.sparse, strict=True) if term in weights]
+        if shared:
+            bm25[one.chunk.id] = sum(value * weights[term] * idf[term] for term, value in shared)
+    return cosine, bm25
+
+
+def assert_ranking(ranking: list[tuple[str, float]], scores: dict[str, float], limit: int) -> None:
+    expected = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
+    assert [id_ for id_, _ in ranking] == [id_ for id_, _ in expected]
+    assert [score for _, score in ranking] == pytest.approx([score for _, score in expected], rel=1e-5, abs=1e-6)
+
+
+QUESTION = (np.random.default_rng(9).normal(size=DIM).astype(np.float32), SparseVector((3, 8, 21, 77), (1, 1, 2, 1)))
+
+
+def test_rankings_are_cosine_and_bm25_with_idf(store: Store) -> None:
+    items = corpus(300)
+    store.upsert(items)
+    found = store.candidates(*QUESTION, 20)
+    cosine, bm25 = by_hand(items, *QUESTION)
+    assert_ranking(found.dense, cosine, 20)
+    assert_ranking(found.bm25, bm25, 20)
+
+
+def test_only_chunks_that_share_a_term_are_in_the_bm25_ranking(store: Store) -> None:
+    items = corpus(300)
+    store.upsert(items)
+    found = store.candidates(*QUESTION, 300)
+    cosine, bm25 = by_hand(items, *QUESTION)
+    assert 0 < len(bm25) < 300
+    assert_ranking(found.bm25, bm25, 300)
+    assert_ranking(found.dense, cosine, 300)
+
+
+def test_idf_forgets_what_was_deleted_or_replaced(store: Store) -> None:
+    items = corpus(300)
+    store.upsert(items)
+    store.delete("doc 1")
+    store.delete("doc 2", keep=[items[2].chunk.id])
+    left = [one for one in items if one.chunk.doc_id in ("doc 0", "doc 3")] + [items[2]]
+    changed = [item(n, "doc 0", {3: 1.5, 21: 0.5}) for n in range(0, 80, 4)]
+    store.upsert(changed)
+    now = {one.chunk.id: one for one in [*left, *changed]}
+    cosine, bm25 = by_hand(list(now.values()), *QUESTION)
+    found = store.candidates(*QUESTION, 50)
+    assert_ranking(found.dense, cosine, 50)
+    assert_ranking(found.bm25, bm25, 50)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 40])
+def test_equal_scores_are_ordered_by_id_also_at_the_cut(store: Store, limit: int) -> None:
+    same = item(0, terms={4: 1.0})
+    copies = [replace(same, chunk=chunk(n)) for n in np.random.default_rng(1).permutation(200).tolist()]
+    store.upsert(copies)
+    expected = [chunk(n).id for n in range(limit)]
+    for _ in range(3):
+        found = store.candidates(same.dense, same.sparse, limit)
+        assert [id_ for id_, _ in found.dense] == expected
+        assert [id_ for id_, _ in found.bm25] == expected
+
+
+def test_a_question_without_terms_has_an_empty_bm25_ranking(store: Store) -> None:
+    store.upsert([item(n) for n in range(5)])
+    found = store.candidates(item(2).dense, NOTHING, 3)
+    assert found.bm25 == []
+    assert len(found.dense) == 3
+    assert found.dense[0][0] == chunk(2).id
+
+
+def test_a_chunk_without_terms_is_found_by_its_dense_vector(store: Store) -> None:
+    store.upsert([item(1, terms={}), item(2, terms={5: 1.0})])
+    found = store.candidates(item(1).dense, SparseVector((5,), (1.0,)), 5)
+    assert found.dense[0][0] == chunk(1).id
+    assert [id_ for id_, _ in found.bm25] == [chunk(2).id]
+
+
+def test_an_empty_collection_finds_nothing(store: Store) -> None:
+    found = store.candidates(*QUESTION, 10)
+    assert (found.dense, found.bm25) == ([], [])
+    assert store.count() == 0
+    assert store.ids() == set()
+    assert store.fetch([chunk(1).id]) == []
+
+
+# What does not fit is refused.
+
+
+@pytest.mark.parametrize(
+    ("dim", "embedder", "named"), [(DIM, "another", "'embedder', not 'another'"), (DIM + 1, "embedder", "dim 8, not 9")]
+)
+def test_another_embedder_is_refused_with_the_remedy(backend: Backend, dim: int, embedder: str, named: str) -> None:
+    first = backend.open()
+    first.upsert([item(1)])
+    if backend.lasting:
+        first.close()
+    with pytest.raises(StoreMismatch, match="--collection NAME") as caught:
+        backend.open(dim, embedder)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert backend.open().count() == 1
+
+
+@pytest.mark.parametrize("dense", [[1.0] * (DIM - 1), [float("nan")] * DIM])
+def test_a_vector_that_does_not_fit_is_refused(store: Store, dense: list[float]) -> None:
+    with pytest.raises(StoreError, match="the vector of") as caught:
+        store.upsert([replace(item(1), dense=dense)])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(StoreError, match="the vector of"):
+        store.candidates(np.array(dense, dtype=np.float32), NOTHING, 3)
+    assert store.count() == 0
+
+
+def test_text_that_is_not_unicode_is_refused_in_one_line(store: Store, backend: Backend) -> None:
+    if not backend.lasting:
+        pytest.skip("in memory nothing is encoded")
+    with pytest.raises(StoreError) as caught:
+        store.upsert([item(1, text="half a surrogate \ud800")])
+    assert "\n" not in str(caught.value)
+    store.upsert([item(2)])
+    assert store.ids() == {chunk(2).id}
+
+
+# Several threads.
+
+
+def in_threads(works: list[Callable[[], None]]) -> list[BaseException]:
+    failures: list[BaseException] = []
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return failures
+
+
+def test_threads_may_write_and_search_at_once(store: Store, backend: Backend) -> None:
+    if not backend.threads:
+        pytest.skip("qdrant-client's memory mode is for one thread")
+    base = [item(n, "base") for n in range(100)]
+    store.upsert(base)
+
+    def write(first: int) -> Callable[[], None]:
+        def work() -> None:
+            for start in range(first, first + 100, 20):
+                store.upsert([item(n, f"doc {first}", terms={first: 1.0}) for n in range(start, start + 20)])
+            store.delete(f"doc {first}", keep=[chunk(first).id])
+
+        return work
+
+    def search() -> None:
+        for _ in range(30):
+            found = store.candidates(base[0].dense, SparseVector((1,), (1.0,)), 100)
+            assert {id_ for id_, _ in found.bm25} == ids_of(base)
+            assert len(store.fetch([id_ for id_, _ in found.bm25])) == 100
+
+    assert in_threads([write(1000), write(2000), write(3000), search, search]) == []
+    assert store.ids() == ids_of(base) | {chunk(n).id for n in (1000, 2000, 3000)}
+
+
+def test_closing_waits_for_searches_in_other_threads(tmp_path: Path) -> None:
+    store = EdgeStore.open(tmp_path, DIM, "embedder")
+    store.upsert([item(n) for n in range(500)])
+    searched = threading.Event()
+
+    def search_on() -> None:
+        while True:
+            assert len(store.candidates(item(0).dense, item(0).sparse, 100).dense) == 100
+            searched.set()
+
+    def search() -> None:
+        with pytest.raises(StoreError, match="closed"):
+            search_on()
+
+    def close() -> None:
+        searched.wait(30)
+        store.close()
+
+    assert in_threads([search, search, search, close]) == []
+    again = EdgeStore.open(tmp_path, DIM, "embedder")
+    assert again.count() == 500
+    again.close()
+
+
+# The server's collections.
+
+
+def test_reading_a_collection_that_is_not_on_the_server_creates_nothing() -> None:
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(":memory:")
+    with pytest.raises(CollectionMissing, match="footnote ingest PATH --collection papers"):
+        ServerStore.connect(":memory:", "", 5, "papers", DIM, "embedder", False, client)
+    assert client.get_collections().collections == []
+
+
+def test_a_foreign_collection_on_the_server_is_refused() -> None:
+    from qdrant_client import QdrantClient, models
+
+    client = QdrantClient(":memory:")
+    client.create_collection("footnote-papers", models.VectorParams(size=DIM, distance=models.Distance.DOT))
+    with pytest.raises(StoreMismatch, match="does not say which embedder"):
+        ServerStore.connect(":memory:", "", 5, "papers", DIM, "embedder", True, client)
+
+
+# The embedded store's directory.
+
+
+def test_exists_tells_without_touching(tmp_path: Path) -> None:
+    directory = tmp_path / "collection"
+    assert not EdgeStore.exists(directory)
+    assert not directory.exists()
+    EdgeStore.open(directory, DIM, "embedder").close()
+    assert EdgeStore.exists(directory)
+
+
+def test_a_creation_that_was_cut_short_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "index.new" / "shard" / "segments").mkdir(parents=True)
+    (tmp_path / "index.new" / "shard" / "edge_config.json").write_text("{half")
+    assert not EdgeStore.exists(tmp_path)
+    store = EdgeStore.open(tmp_path, DIM, "embedder")
+    store.upsert([item(1)])
+    store.close()
+    assert not (tmp_path / "index.new").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{half", "[1]", "null"])
+def test_a_damaged_index_is_named_and_left_alone(tmp_path: Path, content: str) -> None:
+    EdgeStore.open(tmp_path, DIM, "embedder").close()
+    (tmp_path / "index" / "meta.json").write_text(content)
+    with pytest.raises(StoreError, match="is damaged") as caught:
+        EdgeStore.open(tmp_path, DIM, "embedder")
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "index" / "shard").is_dir()
+
+
+def test_an_index_of_a_later_format_is_refused(tmp_path: Path) -> None:
+    EdgeStore.open(tmp_path, DIM, "embedder").close()
+    meta = tmp_path / "index" / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format": 99}))
+    with pytest.raises(StoreMismatch, match="format 99"):
+        EdgeStore.open(tmp_path, DIM, "embedder")
+
+
+def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot use the index directory") as caught:
+        EdgeStore.open(tmp_path / "file" / "collection", DIM, "embedder")
+    assert "\n" not in str(caught.value)
+
+
+def child(script: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from rag.store.edge import EdgeStore
+store = EdgeStore.open(Path(sys.argv[1]), 8, "embedder", sys.argv[2])
+print("open", flush=True)
+sys.stdin.read()
+store.close()
+"""
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:7860", ""])
+def test_a_second_process_is_told_who_has_the_index(tmp_path: Path, url: str) -> None:
+    with child(HOLD, tmp_path, url) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(StoreLocked, match=f"process {holder.pid} ") as caught:
+            EdgeStore.open(tmp_path, DIM, "embedder")
+        owner = EdgeStore.owner(tmp_path)
+        holder.communicate()
+    assert url in str(caught.value)
+    assert "try again" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert owner is not None
+    assert (owner.pid, owner.url) == (holder.pid, url)
+    assert EdgeStore.owner(tmp_path) is None
+    EdgeStore.open(tmp_path, DIM, "embedder").close()
+
+
+def test_the_same_process_cannot_open_an_index_twice(tmp_path: Path) -> None:
+    first = EdgeStore.open(tmp_path, DIM, "embedder")
+    with pytest.raises(StoreLocked, match=f"process {os.getpid()} "):
+        EdgeStore.open(tmp_path, DIM, "embedder")
+    first.upsert([item(1)])
+    first.close()
+
+
+def test_the_note_of_a_killed_owner_is_in_nobodys_way(tmp_path: Path) -> None:
+    with child(HOLD, tmp_path, "http://127.0.0.1:7860") as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.send_signal(signal.SIGKILL)
+    assert (tmp_path / "owner.json").exists()
+    assert EdgeStore.owner(tmp_path) is None
+    EdgeStore.open(tmp_path, DIM, "embedder").close()
+
+
+WRITE = """
+import sys, uuid
+from pathlib import Path
+import numpy as np
+from rag.store.edge import EdgeStore
+from rag.types import Chunk, IndexedChunk, SparseVector
+
+def item(n):
+    dense = np.random.default_rng(n).normal(size=8).astype(np.float32)
+    chunk = Chunk(str(uuid.UUID(int=n)), f"doc {n // 20}", "a", "a", None, (), 0, 1, f"words {n}")
+    return IndexedChunk(chunk, dense / np.linalg.norm(dense), SparseVector((n % 7,), (1.0,)))
+
+store = EdgeStore.open(Path(sys.argv[1]), 8, "embedder")
+for batch in range(100_000):
+    store.upsert([item(n) for n in range(20 * batch, 20 * batch + 20)])
+    if batch % 5 == 4:
+        store.delete(f"doc {batch - 2}")
+    print(batch, flush=True)
+"""
+
+
+@pytest.mark.parametrize("acknowledged", [1, 13, 37])
+def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path: Path, acknowledged: int) -> None:
+    with child(WRITE, tmp_path) as writer:
+        assert writer.stdout is not None
+        last = [int(writer.stdout.readline()) for _ in range(acknowledged)][-1]
+        writer.send_signal(signal.SIGKILL)
+        rest = writer.stdout.read().split()
+        last = int(rest[-1]) if rest else last
+    store = EdgeStore.open(tmp_path, DIM, "embedder")
+    found = store.ids()
+    for batch in range(last + 1):
+        written = {chunk(n).id for n in range(20 * batch, 20 * batch + 20)}
+        deleted = batch % 5 == 2 and batch + 2 <= last
+        assert found & written == (set() if deleted else written) or (batch % 5 == 2 and batch + 2 == last + 1)
+    store.upsert([item(10**6)])
+    assert store.fetch([chunk(10**6).id])[0].text == f"words {10**6}"
+    store.close()

@@ -1,0 +1,116 @@
+"""Looks at the machine and the settings and says what is missing. Knows nothing about how it is shown."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rag.embed import cuda
+from rag.errors import CollectionMissing, FootnoteError, StoreLocked
+from rag.settings import Settings
+
+PACKAGES = ("qdrant-edge-py", "qdrant-client", "openvino", "openvino-genai", "unstructured", "gradio")
+HELPERS = {"tesseract": "tesseract-ocr", "soffice": "libreoffice-writer-nogui", "pdftoppm": "poppler-utils"}
+LOW_DISK_GB = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `remedy` is the command that mends it, or makes more possible where `ok`."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"name": self.name, "ok": self.ok, "detail": self.detail, "remedy": self.remedy}
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Every check, in a fixed order."""
+    return [
+        *_versions(),
+        _tried("embedder weights", lambda: _embedder(settings)),
+        _tried("language model", lambda: _llm(settings)),
+        _tried("store", lambda: _store(settings)),
+        _disk(settings),
+        Check("gpu", True, "CUDA is used" if cuda() else "none; everything runs on the CPU"),
+        *_helpers(),
+    ]
+
+
+def _tried(name: str, look: Callable[[], str]) -> Check:
+    """A check that holds unless looking raises; the remedy is the last part of the message."""
+    try:
+        return Check(name, True, look())
+    except FootnoteError as error:
+        detail, _, remedy = str(error).rpartition("; ")
+        return Check(name, False, detail or str(error), remedy if detail else "")
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Check("footnote", True, importlib.metadata.version("footnote"))
+    for package in PACKAGES:
+        try:
+            yield Check(package, True, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            yield Check(package, False, "not installed", f"pip install -c constraints.txt {package}")
+
+
+def _embedder(settings: Settings) -> str:
+    from rag.weights import find_embedder
+
+    weights = find_embedder(settings.embed_model)
+    return f"{weights.name}, sha256 {weights.sha256}"
+
+
+def _llm(settings: Settings) -> str:
+    if settings.llm_backend == "openai" or (settings.llm_backend == "auto" and settings.llm_base_url):
+        from rag.llm import open_llm
+
+        return f"{open_llm(settings).name} at {settings.llm_base_url}"
+    from rag.weights import find_llm
+
+    weights = find_llm(settings.llm_model)
+    return f"{weights.name}, sha256 {weights.sha256}"
+
+
+def _store(settings: Settings) -> str:
+    """Where the collection is and how many passages it holds; one that is in use by Footnote itself is fine."""
+    from rag.embed import open_embedder
+    from rag.store.opening import open_store
+
+    where = f"Qdrant at {settings.qdrant_url}" if settings.qdrant_url else f"embedded Qdrant Edge in {settings.home}"
+    try:
+        store = open_store(settings, open_embedder(settings))
+    except CollectionMissing:
+        return f"{where}; collection {settings.collection!r} is empty"
+    except StoreLocked as error:
+        return str(error)
+    count = store.count()
+    store.close()
+    return f"{where}; {count} passages in collection {settings.collection!r}"
+
+
+def _disk(settings: Settings) -> Check:
+    folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free / 1e9
+    detail = f"{free:.1f} GB free for {settings.home}"
+    remedy = f"free some space: conversions and the index need {LOW_DISK_GB:.0f} GB"
+    return Check("disk", free >= LOW_DISK_GB, detail, "" if free >= LOW_DISK_GB else remedy)
+
+
+def _helpers() -> Iterator[Check]:
+    """Programs that later make more formats possible; nothing here needs them."""
+    for program, package in HELPERS.items():
+        found = shutil.which(program)
+        yield Check(
+            program, True, found or "not installed (optional)", "" if found else f"sudo apt-get install {package}"
+        )

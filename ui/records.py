@@ -1,0 +1,105 @@
+"""Records -> plain dictionaries: the JSON of the command line and of the REST API, in one place.
+
+Knows nothing about terminals, pages or requests.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from ingest.pipeline import Summary
+from rag.types import Answer, Citation, Document, Hit, Sentence, Timings
+
+
+def hit(record: Hit) -> dict[str, Any]:
+    """One retrieved passage; `via` maps each retriever that found it to its raw score."""
+    chunk = record.chunk
+    return {
+        "doc": chunk.doc,
+        "title": chunk.title,
+        "page": chunk.page,
+        "headings": list(chunk.headings),
+        "start": chunk.start,
+        "end": chunk.end,
+        "score": round(record.score, 6),
+        "text": chunk.text,
+        "via": {via.system: round(via.score, 6) for via in record.via},
+    }
+
+
+def citation(record: Citation) -> dict[str, Any]:
+    """One footnote."""
+    return {
+        "number": record.number,
+        "doc": record.doc,
+        "title": record.title,
+        "page": record.page,
+        "headings": list(record.headings),
+        "start": record.start,
+        "end": record.end,
+        "quote": record.quote,
+    }
+
+
+def sentence(record: Sentence) -> dict[str, Any]:
+    """One sentence of an answer with its footnotes."""
+    return {
+        "text": record.text,
+        "support": record.support,
+        "supported": record.supported,
+        "citations": [citation(c) for c in record.citations],
+    }
+
+
+def timings(record: Timings) -> dict[str, float | None]:
+    """Milliseconds a stage."""
+    return {name: getattr(record, name) for name in ("retrieve", "first_token", "generate", "verify", "total")}
+
+
+def answer(record: Answer) -> dict[str, Any]:
+    """A whole answer."""
+    return {
+        "question": record.question,
+        "answer": record.text,
+        "abstained": record.abstained,
+        "sentences": [sentence(s) for s in record.sentences],
+        "hits": [hit(h) for h in record.hits],
+        "timings_ms": timings(record.timings),
+        "model": record.model,
+    }
+
+
+def document(record: Document) -> dict[str, Any]:
+    """One row of `footnote docs`."""
+    return {
+        "doc": record.doc,
+        "title": record.title,
+        "status": record.status,
+        "pages": record.pages,
+        "chunks": record.chunks,
+        "stage": record.stage,
+        "reason": record.reason,
+        "sha256": record.sha256,
+        "size": record.size,
+    }
+
+
+def summary(record: Summary, peak_rss_mb: float) -> dict[str, Any]:
+    """What an ingestion run did."""
+    return {
+        "files": {name: getattr(record, name) for name in ("seen", "indexed", "unchanged", "removed", "failed")},
+        "chunks": record.chunks,
+        "pages": record.pages,
+        "seconds": round(record.seconds, 3),
+        "chunks_per_second": round(record.chunks / record.seconds, 2) if record.seconds else 0.0,
+        "peak_rss_mb": peak_rss_mb,
+        "failures": [{"path": f.doc, "stage": f.stage, "reason": f.reason} for f in record.failures],
+    }
+
+
+def place(record: Citation | Hit) -> str:
+    """Where something is, for people: file, page and section."""
+    at = record.chunk if isinstance(record, Hit) else record
+    parts = [PurePath(at.doc).name, *([f"page {at.page}"] if at.page is not None else []), *at.headings]
+    return " › ".join(part for i, part in enumerate(parts) if part not in parts[:i])

@@ -1,0 +1,76 @@
+"""Runs the page and the API on one port. Knows nothing about what they show."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable
+
+from ingest.catalog import Catalog
+from rag.answer import Rag
+from rag.errors import FootnoteError, SettingsError
+from rag.settings import Settings
+
+log = logging.getLogger("footnote.serving")
+
+
+def serve(settings: Settings, catalog: Catalog, ready: Callable[[str], None]) -> None:
+    """Serve until interrupted; `ready` is called with the URL once requests are answered.
+
+    The language model is loaded beside the page, so that the page is there first; a question that comes sooner waits.
+
+    Raises:
+        SettingsError: the port or address cannot be used.
+        FootnoteError: the index or the weights cannot be used.
+    """
+    listening = _listen(settings.host, settings.port)
+    url = f"http://{settings.host if settings.host != '0.0.0.0' else '127.0.0.1'}:{settings.port}"  # noqa: S104
+    try:
+        with Rag.open(settings, create=True, url=url) as rag:
+            threading.Thread(target=_warm, args=(rag,), name="load-llm", daemon=True).start()
+            _run(rag, catalog, listening, lambda: ready(url))
+    finally:
+        listening.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket, bound before anything is loaded, so that a port in use is said at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; "
+            f"choose another port with `--port {port % 65535 + 1}`, or stop what uses this one"
+        ) from None
+    return listening
+
+
+def _warm(rag: Rag) -> None:
+    """Load the language model; a failure is shown to whoever asks, and logged here."""
+    try:
+        rag.llm.count_tokens("")
+    except FootnoteError as error:
+        log.warning("the language model is not ready: %s", error)
+
+
+def _run(rag: Rag, catalog: Catalog, listening: socket.socket, ready: Callable[[], None]) -> None:
+    import uvicorn
+
+    from ui.api import create_app, with_page
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready()
+
+    app = with_page(create_app(rag, catalog), rag, catalog)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
+    try:
+        Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+        log.info("stopped")

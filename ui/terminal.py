@@ -1,0 +1,121 @@
+"""Records -> text for a terminal. Knows nothing about flags or JSON.
+
+Text of documents may hold anything, so control characters (terminal escapes among them) are shown, never sent.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rag.types import Answer, Citation, Document, Event, Finished, Hit, Piece, Sentence
+from ui.records import place
+
+if TYPE_CHECKING:
+    from ui.doctor import Check
+
+UNSUPPORTED = "(not found in your documents)"
+
+
+def harmless(text: str) -> str:
+    """The text with control characters other than line breaks and tabs replaced by a visible mark."""
+    return "".join(c if c in "\n\t" or (c.isprintable() or c == " ") else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _quote(text: str, width: int = 220) -> str:
+    return textwrap.shorten(harmless(text), width, placeholder=" …")
+
+
+def hits(found: Sequence[Hit]) -> str:
+    """Numbered passages with score and place."""
+    if not found:
+        return "nothing found"
+    blocks = []
+    for number, hit in enumerate(found, start=1):
+        via = ", ".join(f"{via.system} #{via.rank}" for via in hit.via)
+        head = f"{number:>2}. {harmless(place(hit))}  [{hit.score:.3f}; {via}]"
+        blocks.append(f"{head}\n{textwrap.indent(_quote(hit.chunk.text, 400), '    ')}")
+    return "\n\n".join(blocks)
+
+
+def stream_answer(events: Iterator[Event], out: Console | None = None) -> Answer:
+    """Show an answer as it is written where stdout is a terminal, then its checked form."""
+    console = out or Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True)
+    shown = ""
+    for event in events:
+        if isinstance(event, Piece) and console.is_terminal:
+            piece = harmless(event.text)
+            shown += piece
+            console.print(piece, end="", style="dim")
+        elif isinstance(event, Finished):
+            if shown:
+                console.print("\n")
+            console.print(answer(event.answer))
+            return event.answer
+    raise AssertionError("an answer's events end with Finished")
+
+
+def answer(record: Answer) -> str:
+    """Sentences with footnote marks, then the footnotes."""
+    lines = [_sentence(sentence, record.abstained) for sentence in record.sentences]
+    notes = {c.number: c for sentence in record.sentences for c in sentence.citations}
+    if notes:
+        lines += ["", *(_note(notes[number]) for number in sorted(notes))]
+    elif record.abstained and record.hits:
+        lines += ["", "Closest passages:", *(f"  {harmless(place(hit))}" for hit in record.hits[:3])]
+    return "\n".join(lines)
+
+
+def _sentence(sentence: Sentence, abstained: bool) -> str:
+    marks = "".join(f"[{citation.number}]" for citation in sentence.citations)
+    return f"{harmless(sentence.text)} {marks or ('' if abstained else UNSUPPORTED)}".rstrip()
+
+
+def _note(citation: Citation) -> str:
+    return f"[{citation.number}] {harmless(place(citation))}\n    “{_quote(citation.quote)}”"
+
+
+def _rendered(table: Table) -> str:
+    """A table as plain text, as wide as it needs to be."""
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())  # type: ignore[attr-defined]
+
+
+def documents(found: Sequence[Document], collection: str) -> str:
+    """A row a document; the reason of those that failed or were read in part below them."""
+    if not found:
+        return f"no documents in collection {collection!r}; run `footnote ingest PATH`"
+    table = Table(box=None, pad_edge=False)
+    for name in ("status", "pages", "passages", "document"):
+        table.add_column(name, justify="right" if name in ("pages", "passages") else "left", overflow="fold")
+    for document in found:
+        reason = (
+            f"\n{document.stage + ': ' if document.stage else ''}{harmless(document.reason)}" if document.reason else ""
+        )
+        cell = Text(harmless(document.doc) + reason)
+        table.add_row(document.status, str(document.pages), str(document.chunks), cell)
+    return _rendered(table)
+
+
+def checks(found: Sequence[Check]) -> str:
+    """A row a check; what mends it below those that did not hold."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for check in found:
+        mark = "ok" if check.ok and not check.remedy else "note" if check.ok else "MISSING"
+        remedy = f"\n→ {check.remedy}" if check.remedy else ""
+        table.add_row(mark, check.name, Text(harmless(check.detail) + remedy))
+    return _rendered(table)
+
+
+def benchmark(record: dict[str, Any]) -> str:
+    """Figures of a benchmark, one a line."""
+    return "\n".join(f"{name:<26} {json.dumps(value, ensure_ascii=False)}" for name, value in record.items())
