@@ -78,7 +78,7 @@ $(RUNTIME):
 	@if [ -e $(INSTALLING) ] || ! $(PIP) --version >/dev/null 2>&1; then $(PYTHON) -m venv --clear $(VENV); fi
 	@rm -f $(VENV)/.stamp-*
 	@touch $(INSTALLING)
-	@echo "footnote: installing into $(VENV), once (about 4 minutes and 2 GB)"
+	@echo "footnote: installing into $(VENV), once (about 4 minutes and 3 GB)"
 	@echo "footnote: 1 of 3, $(TORCH)"
 	$(call pip-install,"$(TORCH)")
 	@echo "footnote: 2 of 3, the other libraries and the embedder's weights"
@@ -92,7 +92,7 @@ $(RUNTIME):
 $(DEV): $(RUNTIME)
 	@rm -f $(VENV)/.stamp-dev-*
 	@touch $(INSTALLING)
-	@echo "footnote: installing the tools for testing and checking (about a minute)"
+	@echo "footnote: installing the tools for testing and checking (about half a minute)"
 	$(call pip-install,-e '.[dev$(COMMA)ocr]')
 	@rm -f $(INSTALLING)
 	@touch $@

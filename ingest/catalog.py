@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+from ingest.discover import plain
 from rag.errors import IngestError
 from rag.types import Document
 
@@ -106,19 +107,19 @@ class Catalog:
 
     def get(self, collection: str, doc: str) -> Row | None:
         """The row of one document, by its exact name."""
-        return next(iter(self._select("collection = ? AND doc = ?", collection, _plain(doc))), None)
+        return next(iter(self._select("collection = ? AND doc = ?", collection, plain(doc))), None)
 
     def put(self, collection: str, row: Row) -> None:
         """Write a row in the place of any that its document has. Durable when the call returns."""
         stamp = row.updated_at or datetime.now(UTC).isoformat(timespec="seconds")
-        row = replace(row, doc=_plain(row.doc), title=_plain(row.title), reason=_plain(row.reason), updated_at=stamp)
+        row = replace(row, doc=plain(row.doc), title=plain(row.title), reason=plain(row.reason), updated_at=stamp)
         marks = ", ".join("?" for _ in ("collection", *_COLUMNS))
         statement = f"INSERT OR REPLACE INTO documents (collection, {', '.join(_COLUMNS)}) VALUES ({marks})"  # noqa: S608
         self._execute(statement, collection, *astuple(row))
 
     def remove(self, collection: str, doc: str) -> None:
         """Forget a document; nothing happens where it is not known."""
-        self._execute("DELETE FROM documents WHERE collection = ? AND doc = ?", collection, _plain(doc))
+        self._execute("DELETE FROM documents WHERE collection = ? AND doc = ?", collection, plain(doc))
 
     def documents(self, collection: str) -> list[Document]:
         """All documents of a collection, sorted by name."""
@@ -129,9 +130,9 @@ class Catalog:
         everything = self.documents(collection)
         here = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 - a name need not be a path
         for exact in (name, here, os.path.realpath(here)):
-            if found := [document for document in everything if document.doc == _plain(exact)]:
+            if found := [document for document in everything if document.doc == plain(exact)]:
                 return found
-        tail = os.sep + os.path.normpath(_plain(name)).lstrip(os.sep)
+        tail = os.sep + os.path.normpath(plain(name)).lstrip(os.sep)
         return [document for document in everything if document.doc.endswith(tail)]
 
     def collections(self) -> list[str]:
@@ -189,8 +190,3 @@ def _explained(path: Path) -> Iterator[None]:
         raise IngestError(
             f"the catalog {path} cannot be opened: {error.strerror or error}; check its folder"
         ) from error
-
-
-def _plain(text: str) -> str:
-    """Text that SQLite and a terminal can take: bytes of a file name that are no UTF-8 are spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

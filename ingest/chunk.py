@@ -31,7 +31,7 @@ _SHORT = 4
 _SENTENCE = re.compile(
     r".+?(?:"
     r"[.!?…](?<!\b[A-Z]\.)(?<!\b[DM]r\.)(?<!\bMrs\.)(?<!\b[eE]\.g\.)(?<!\bi\.e\.)(?<!\bvs\.)(?<!\bal\.)(?<!\bFig\.)"
-    r"""["'”’)\]]*+\s++(?![a-z])"""
+    r"""["'”’)\]]*+(?:\[\d{1,4}\])*+\s++(?![a-z])"""
     r"|[。！？]+\s*+"
     r"|\n(?=[ \t]*(?:[-*•●◦▪–]|\d+[.)])\s)"
     r"|\Z)",
@@ -131,7 +131,7 @@ class Chunker:
     def _rows(self, text: str, start: int, end: int) -> Iterator[Span]:
         """As many whole rows as fit; a row that does not fit alone is cut by force."""
         first = last = None
-        for line in re.finditer(r"[^\n]*\S", text[start:end]):
+        for line in re.finditer(r"\S(?:[^\n]*\S)?", text[start:end]):
             low, high = start + line.start(), start + line.end()
             if first is not None and last is not None and not self._fits(text[first:high]):
                 yield first, last
@@ -238,7 +238,7 @@ def _windows(text: str, start: int, end: int) -> Iterator[Span]:
     while end - start > _WINDOW:
         half, full = start + _WINDOW // 2, start + _WINDOW
         cut = next((at for mark in ("\n\n", "\n", " ") if (at := text.rfind(mark, half, full)) >= 0), full)
-        yield start, cut
+        yield start, start + len(text[start:cut].rstrip())
         start = _ink(text, cut, end)
     yield start, end
 

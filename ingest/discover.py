@@ -101,7 +101,6 @@ def sha256_of(path: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        str(path).encode("utf-8")
         if not stat.S_ISREG(path.stat().st_mode):
             raise ParseError("cannot be read: it is not a regular file, or a folder that may not be listed")
         with path.open("rb") as file:
@@ -109,8 +108,6 @@ def sha256_of(path: Path) -> str:
                 digest.update(block)
     except OSError as error:
         raise ParseError(f"cannot be read: {error.strerror or error}; check that it is there and its rights") from error
-    except UnicodeEncodeError:
-        raise ParseError("its name is not valid UTF-8; rename it") from None
     return digest.hexdigest()
 
 
@@ -123,3 +120,8 @@ def doc_id_of(path: Path) -> str:
 def absolute(path: Path) -> Path:
     """Absolute path without `..`; symbolic links stay, so that a document keeps the name it was given."""
     return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - Path.absolute keeps `..`
+
+
+def plain(text: str) -> str:
+    """A file name as text that JSON, SQLite and a terminal can take: bytes that are no UTF-8 are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

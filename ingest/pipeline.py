@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ingest.catalog import Catalog, Row
 from ingest.chunk import CHUNKER_VERSION, Chunker
-from ingest.discover import Found, discover, doc_id_of, sha256_of
+from ingest.discover import Found, discover, doc_id_of, plain, sha256_of
 from ingest.parse.document import ParsedDocument
 from ingest.parse.table import PARSER_VERSION, parse
 from rag.embed import Embedder
@@ -171,9 +171,9 @@ class Ingestion:
     def _row(self, found: Found) -> Row:
         """A file's catalog row as long as nothing has come of it."""
         return Row(
-            doc=str(found.path),
+            doc=plain(str(found.path)),
             doc_id=doc_id_of(found.path),
-            title=found.path.stem,
+            title=plain(found.path.stem),
             sha256="",
             size=found.size,
             mtime_ns=found.mtime_ns,

@@ -138,10 +138,19 @@ def test_the_packages_are_those_on_disk() -> None:
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
 
 
-def test_package_data_and_licence_are_there() -> None:
-    for package, names in PROJECT["tool"]["setuptools"]["package-data"].items():
-        for name in names:
-            assert (ROOT / package.replace(".", "/") / name).is_file(), f"{package}/{name}"
+def test_an_installed_footnote_has_every_file_that_a_checkout_has() -> None:
+    packages = PROJECT["tool"]["setuptools"]["packages"]
+    found = {
+        (package, path.name)
+        for package in packages
+        for path in (ROOT / package.replace(".", "/")).iterdir()
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
+    }
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    assert {(package, name) for package, names in data.items() for name in names} == found
+
+
+def test_the_licence_is_apache() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8").splitlines()[1]
 
 
@@ -197,6 +206,16 @@ def test_one_port_everywhere() -> None:
     assert len(set(ports.values())) == 1, ports
     assert instructions("ENTRYPOINT") == ['["footnote"]']
     assert [address for address, *_ in published] == ["127.0.0.1"], "the page must not be reachable from outside"
+
+
+def test_the_image_starts_with_a_command_that_footnote_has() -> None:
+    from typer.main import get_command
+
+    from ui.cli import app
+
+    name, *arguments = json.loads(instructions("CMD")[-1])
+    context = get_command(app).commands[name].make_context(name, arguments)
+    assert context.params["host"] == "0.0.0.0"
 
 
 def test_the_health_check_asks_for_a_route_of_the_api() -> None:

@@ -14,6 +14,7 @@ from ui.records import place
 
 _MARKUP = re.compile(r"[^\w\s.,;:?'–—…\u00a0-\uffff\U00010000-\U0010ffff]|_")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+CURSOR = '<span class="fn-cursor"></span>'
 UNSUPPORTED = "not found in your documents"
 
 
@@ -31,7 +32,12 @@ def question(text: str) -> str:
 
 def writing(text: str) -> str:
     """An answer that is still being written; not checked yet."""
-    return f'<div class="fn-answer fn-writing">{safe(text)}<span class="fn-cursor"></span></div>'
+    return f'<div class="fn-answer fn-writing">{safe(text)}{CURSOR}</div>'
+
+
+def stopped(written: str) -> str:
+    """What `writing` returned, for an answer that the person stopped."""
+    return written.replace(CURSOR, ' <span class="fn-mark-unsupported">stopped, not checked</span>')
 
 
 def problem(message: str) -> str:

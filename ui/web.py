@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -19,13 +20,34 @@ from rag.types import Answer, Finished, Message, Piece
 from ui import render
 
 TITLE = "Footnote"
+READY = gr.update(value="", submit_btn=True, stop_btn=False)
+BUSY = gr.update(value="", submit_btn=False, stop_btn=True)
 NO_SOURCES = '<div class="fn-empty">The passages behind each footnote appear here.</div>'
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Ubuntu", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
 
-State = list[Message]
-Chat = list[dict[str, Any]]
-Update = tuple[Any, Chat, str, State]
+Update = tuple[Any, Any, Any, "Conversation"]
+"""What an event changes: the question box, the chat, the panel of sources, the conversation."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One person's conversation: what the chat shows, and what the model is told of it."""
+
+    turns: tuple[dict[str, str], ...] = ()
+    history: tuple[Message, ...] = ()
+
+    def showing(self, role: str, html: str) -> Conversation:
+        """The conversation with one more message in the chat."""
+        return replace(self, turns=(*self.turns, {"role": role, "content": html}))
+
+    def answered(self, answer: Answer) -> Conversation:
+        """The conversation with an answer; abstentions say nothing that the model should be told."""
+        shown = self.showing("assistant", render.answer(answer))
+        if answer.abstained:
+            return shown
+        said = (Message("user", answer.question), Message("assistant", answer.text))
+        return replace(shown, history=(*self.history, *said))
 
 
 def theme() -> gr.themes.Base:
@@ -42,13 +64,13 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
     """The page over one collection."""
     collection = rag.settings.collection
 
-    def respond(question: str, chat: Chat, history: State) -> Iterator[Update]:
-        yield from _respond(rag, question, chat, history)
+    def respond(question: str, conversation: Conversation) -> Iterator[Update]:
+        yield from _respond(rag, question, conversation)
 
     with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as blocks:
-        history = gr.State(list[Message]())
+        conversation = gr.State(Conversation())
         header = gr.HTML(elem_classes="fn-header")
-        with gr.Row(elem_classes="fn-main"):
+        with gr.Row():
             with gr.Column(scale=3, min_width=320):
                 chat = gr.Chatbot(
                     elem_id="fn-chat",
@@ -71,47 +93,53 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
                     lines=1,
                     max_lines=6,
                     submit_btn=True,
-                    stop_btn=True,
                 )
                 clear = gr.Button("New conversation", size="sm", variant="secondary")
-            with gr.Column(scale=2, min_width=280, elem_classes="fn-panel"):
+            with gr.Column(scale=2, min_width=280):
                 gr.HTML('<h2 class="fn-title">Sources</h2>')
                 panel = gr.HTML(NO_SOURCES, elem_id="fn-sources")
+        outputs = [box, chat, panel, conversation]
         asked = box.submit(
-            respond, [box, chat, history], [box, chat, panel, history], concurrency_limit=8, show_progress="hidden"
+            respond, [box, conversation], outputs, concurrency_limit=8, show_progress="hidden", api_visibility="private"
         )
-        box.stop(None, cancels=[asked])
-        clear.click(lambda: ([], NO_SOURCES, []), None, [chat, panel, history], cancels=[asked], show_progress="hidden")
-        blocks.load(lambda: _header(catalog, collection), None, header, show_progress="hidden")
+        quiet: Any = {"cancels": [asked], "show_progress": "hidden", "api_visibility": "private"}
+        box.stop(_stopped, conversation, outputs, **quiet)
+        for event in (clear.click, chat.clear):
+            event(lambda: (READY, [], NO_SOURCES, Conversation()), None, outputs, **quiet)
+        blocks.load(
+            lambda: _header(catalog, collection), None, header, show_progress="hidden", api_visibility="private"
+        )
     return blocks
 
 
-def _respond(rag: Rag, question: str, chat: Chat, history: State) -> Iterator[Update]:
-    """The chat's updates for one question: the text as it is written, then the checked answer with its sources."""
-    text = ""
-    waiting = [*chat, _turn("user", render.question(question))]
-    yield gr.update(value=""), [*waiting, _turn("assistant", render.writing(""))], NO_SOURCES, history
+def _respond(rag: Rag, question: str, conversation: Conversation) -> Iterator[Update]:
+    """The page's updates for one question: the text as it is written, then the checked answer with its sources."""
+    asked, text = conversation.showing("user", render.question(question)), ""
+    yield BUSY, *_writing(asked, text)
     try:
-        for event in rag.stream(question, history):
+        for event in rag.stream(question, conversation.history):
             if isinstance(event, Piece):
                 text += event.text
-                yield gr.skip(), [*waiting, _turn("assistant", render.writing(text))], NO_SOURCES, history
+                yield gr.skip(), *_writing(asked, text)
             elif isinstance(event, Finished):
-                turns = [*waiting, _turn("assistant", render.answer(event.answer))]
-                yield gr.skip(), turns, render.sources(event.answer) or NO_SOURCES, _extended(history, event.answer)
+                done = replace(asked, history=conversation.history).answered(event.answer)
+                yield READY, list(done.turns), render.sources(event.answer) or NO_SOURCES, done
     except FootnoteError as error:
-        yield gr.update(value=question), [*waiting, _turn("assistant", render.problem(str(error)))], NO_SOURCES, history
+        failed = asked.showing("assistant", render.problem(str(error)))
+        yield gr.update(value=question, submit_btn=True, stop_btn=False), list(failed.turns), NO_SOURCES, failed
 
 
-def _turn(role: str, html: str) -> dict[str, Any]:
-    return {"role": role, "content": html}
+def _writing(asked: Conversation, text: str) -> tuple[Any, Any, Conversation]:
+    """The chat while an answer is being written; kept in the conversation too, in case it is stopped."""
+    shown = asked.showing("assistant", render.writing(text))
+    return list(shown.turns), NO_SOURCES, shown
 
 
-def _extended(history: State, answer: Answer) -> State:
-    """The conversation as the model will see it: abstentions say nothing worth repeating."""
-    if answer.abstained:
-        return history
-    return [*history, Message("user", answer.question), Message("assistant", answer.text)]
+def _stopped(conversation: Conversation) -> Update:
+    """What was written so far, marked as not checked."""
+    *before, last = conversation.turns or ({"role": "assistant", "content": ""},)
+    kept = replace(conversation, turns=(*before, {**last, "content": render.stopped(last["content"])}))
+    return READY, list(kept.turns), NO_SOURCES, kept
 
 
 def _header(catalog: Catalog, collection: str) -> str:

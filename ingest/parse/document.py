@@ -64,7 +64,7 @@ def clean(text: str) -> str:
 def pick_title(*candidates: str) -> str:
     """The first candidate that is a title, on one line: no program's placeholder, no file's name. Else empty."""
     lines = (" ".join(clean(candidate).split()) for candidate in candidates)
-    return next((line for line in lines if re.search(r"\w{2}", line) and not _NO_TITLE.match(line)), "")
+    return next((line for line in lines if re.search(r"\w", line) and not _NO_TITLE.match(line)), "")
 
 
 def assemble(title: str, pieces: Iterable[Piece], pages: int = 1, notes: tuple[str, ...] = ()) -> ParsedDocument:

@@ -37,19 +37,12 @@ _WEB_NAMES = {
 }
 """What browsers make of a declared encoding (https://encoding.spec.whatwg.org/#names-and-labels)."""
 
-_WESTERN = (
-    "English",
-    "French",
-    "German",
-    "Spanish",
-    "Portuguese",
-    "Italian",
-    "Dutch",
-    "Swedish",
-    "Danish",
-    "Norwegian",
+_OTHERWISE = frozenset(
+    "Polish Czech Slovak Hungarian Romanian Slovene Lithuanian Latvian Estonian Turkish Vietnamese".split()
+    + "Japanese Chinese Korean".split()
 )
-"""Languages that `charset_normalizer` recognises well, but in the wrong one of a dozen Latin encodings."""
+"""Languages whose legacy files have high bytes among ASCII letters, as western ones do, but not as Windows-1252."""
+_WORD_WITH_HIGH_BYTES = re.compile(rb"[A-Za-z]*[\x80-\xff][A-Za-z\x80-\xff]*")
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _MAX_CONTROLS = 0.01
@@ -71,7 +64,7 @@ def decode(data: bytes, declared: str = "") -> tuple[str, tuple[str, ...]]:
     r"""Bytes -> text with `\n` line ends, and a note where the encoding is a guess or bytes were broken.
 
     Order: byte order mark, UTF-16 seen from its zero bytes, UTF-8, the encoding that the file declares,
-    UTF-8 with a few broken bytes, `charset_normalizer`'s best guess, Windows-1252.
+    UTF-8 with a few broken bytes, a guess.
 
     Raises:
         ParseError: if it is no text in any encoding.
@@ -118,12 +111,21 @@ def _guessed(data: bytes) -> tuple[str, tuple[str, ...]]:
     broken, sound = text.count("\ufffd"), sum(not char.isascii() for char in text)
     if broken <= _MAX_BROKEN * sound:
         return text, (f"{broken} characters are not valid UTF-8 and show as \ufffd",)
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(data[: 4 * _SAMPLE]).best()
-    codec = best.encoding if best else "cp1252"
-    if best and best.language in _WESTERN and _strict(data, "cp1252") is not None:
-        codec = "cp1252"
+    codec = _likely(data)
     return data.decode(codec, "replace"), (
         f"the text encoding was guessed to be {codec}; save it as UTF-8 if letters look wrong",
     )
+
+
+def _likely(data: bytes) -> str:
+    """`charset_normalizer` tells languages well, but picks any of a dozen Latin encodings for a western one."""
+    from charset_normalizer import from_bytes
+
+    sample = data[: 4 * _SAMPLE]
+    best = from_bytes(sample).best()
+    if best is None:
+        return "cp1252"
+    found = _WORD_WITH_HIGH_BYTES.findall(sample)
+    mixed = sum(re.search(rb"[A-Za-z]", word) is not None for word in found)
+    western = best.language not in _OTHERWISE and 3 * mixed >= len(found)
+    return "cp1252" if western and _strict(data, "cp1252") is not None else best.encoding

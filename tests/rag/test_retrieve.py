@@ -1,0 +1,123 @@
+"""Hybrid retrieval, on the embedded store and an embedder whose vectors are word counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from rag.errors import QuestionError
+from rag.fuse import RRF_K
+from rag.sparse import encode_query
+from rag.store.protocol import BM25, DENSE
+from rag.types import Hit
+from tests.conftest import OpenRag
+
+DOCUMENTS = {
+    "whales.txt": "Whales are mammals that breathe air through a blowhole.",
+    "krill.txt": "Blue whales eat tonnes of krill each day in summer.",
+    "ships.txt": "Iron ships float because they push water aside.",
+    "titanic.txt": "The Titanic hit an iceberg and sank in April 1912.",
+    "gravity.txt": "Gravity pulls every apple toward the ground.",
+}
+
+
+def texts(hits: list[Hit]) -> list[str]:
+    return [hit.chunk.text for hit in hits]
+
+
+def test_the_passage_that_answers_comes_first(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS)
+    assert texts(rag.search("What do blue whales eat?", 3))[0] == DOCUMENTS["krill.txt"]
+    assert texts(rag.search("When was it that the Titanic sank?", 3))[0] == DOCUMENTS["titanic.txt"]
+
+
+def test_k_is_how_many_come_back_and_scores_fall(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS)
+    everything = rag.search("Which whales and ships sank?", 50)
+    assert sorted(texts(everything)) == sorted(DOCUMENTS.values())
+    scores = [hit.score for hit in everything]
+    assert scores == sorted(scores, reverse=True)
+    for k in range(1, 6):
+        assert rag.search("Which whales and ships sank?", k) == everything[:k]
+
+
+def test_more_can_be_asked_for_than_there_are_candidates(open_rag: OpenRag) -> None:
+    assert len(open_rag(DOCUMENTS, candidates=1).search("whales", 4)) == 4
+
+
+def test_every_hit_says_what_each_retriever_thought_of_it(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS)
+    question = "How do whales breathe air?"
+    candidates = rag.store.candidates(rag.embedder.embed_query(question), encode_query(question), 100)
+    hits = rag.search(question, 5)
+    for hit in hits:
+        expected = [
+            (system, rank, score)
+            for system, ranking in ((DENSE, candidates.dense), (BM25, candidates.bm25))
+            for rank, (id_, score) in enumerate(ranking, start=1)
+            if id_ == hit.chunk.id
+        ]
+        assert list(hit.via) == expected
+    best = hits[0]
+    assert best.chunk.text == DOCUMENTS["whales.txt"]
+    assert [via.rank for via in best.via] == [1, 1]
+    cosine = float(rag.embedder.embed_query(question) @ rag.embedder.embed([best.chunk.text])[0])
+    assert best.score_of(DENSE) == pytest.approx(cosine, abs=1e-5)
+    assert [system for system, _, _ in hits[-1].via] == [DENSE]
+    assert hits[-1].score_of(BM25) is None
+
+
+def test_the_fusion_is_a_setting(open_rag: OpenRag) -> None:
+    rrf = open_rag(DOCUMENTS, fusion="rrf").search("How do whales breathe air?", 5)
+    assert rrf[0].score == pytest.approx(2 / (RRF_K + 1))
+    for hit in rrf:
+        assert hit.score == pytest.approx(sum(1 / (RRF_K + via.rank) for via in hit.via))
+
+
+@pytest.mark.parametrize(("weight", "system"), [(1.0, DENSE), (0.0, BM25)])
+def test_the_weight_of_meaning_is_a_setting(open_rag: OpenRag, weight: float, system: str) -> None:
+    hits = open_rag(DOCUMENTS, dense_weight=weight).search("Do whales or iron ships eat krill in April?", 5)
+    scored = [hit for hit in hits if hit.score > 0]
+    ranks = [via.rank for hit in scored for via in hit.via if via.system == system]
+    assert len(ranks) > 1
+    assert ranks == list(range(1, len(scored) + 1))
+
+
+def test_the_same_question_gives_the_same_list(open_rag: OpenRag) -> None:
+    # Ties everywhere: forty passages with the same words.
+    rag = open_rag({f"{i}.txt": "The same words stand in every file." for i in range(40)}, candidates=10)
+    first = rag.search("same words", 10)
+    assert all(rag.search("same words", 10) == first for _ in range(5))
+    assert [hit.chunk.id for hit in first] == sorted(hit.chunk.id for hit in first)
+
+
+def test_a_question_of_words_that_no_document_has_still_finds_by_meaning(open_rag: OpenRag) -> None:
+    hits = open_rag(DOCUMENTS).search("zyzzyva quokka", 3)
+    assert len(hits) == 3
+    assert {via.system for hit in hits for via in hit.via} == {DENSE}
+
+
+@pytest.mark.parametrize("question", ["of the and", "???", "!", "…"])
+def test_a_question_without_words_to_look_up_does_not_fail(open_rag: OpenRag, question: str) -> None:
+    assert len(open_rag(DOCUMENTS).search(question, 2)) == 2
+
+
+def test_a_collection_without_documents_finds_nothing(open_rag: OpenRag) -> None:
+    assert open_rag({}).search("anything", 5) == []
+
+
+def test_white_space_around_a_question_does_not_matter(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS)
+    assert rag.search("  whales\n", 3) == rag.search("whales", 3)
+
+
+@pytest.mark.parametrize("question", ["", " ", "\n\t \u00a0"])
+def test_an_empty_question_is_refused(open_rag: OpenRag, question: str) -> None:
+    with pytest.raises(QuestionError, match=r"^the question is empty; [^\n]+$"):
+        open_rag(DOCUMENTS).search(question, 3)
+
+
+def test_a_question_that_is_too_long_is_refused_with_the_limit(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS)
+    with pytest.raises(QuestionError, match=r"^the question has 100,000 characters, at most 8,000 are taken; [^\n]+$"):
+        rag.search("w" * 100_000, 3)
+    assert rag.search("w" * 8000, 3)

@@ -1,0 +1,68 @@
+"""The REST API over the fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+
+from ingest.catalog import Catalog
+from tests.conftest import OpenRag, ParrotLLM
+from ui.api import create_app
+
+RENT = "The monthly rent of the flat is 900 euros."
+Open = Callable[..., TestClient]
+
+
+@pytest.fixture
+def client(open_rag: OpenRag, catalog: Catalog) -> Open:
+    def open_(llm: ParrotLLM | None = None, **changes: object) -> TestClient:
+        rag = open_rag({"lease.md": f"# Rent\n\n{RENT}\n"}, llm, **changes)
+        return TestClient(create_app(rag, catalog), base_url="http://127.0.0.1:7860")
+
+    return open_
+
+
+def test_health(client: Open) -> None:
+    answer = client().get("/healthz")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ok", "collection": "default", "passages": 1}
+
+
+def test_another_hosts_name_is_refused(client: Open) -> None:
+    """A page of another site that was made to resolve to this machine must not read the documents."""
+    assert client().get("/healthz", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_search_and_documents(client: Open) -> None:
+    api = client()
+    (hit,) = api.post("/api/v1/search", json={"question": "monthly rent", "k": 3}).json()["hits"]
+    assert RENT in hit["text"]
+    (document,) = api.get("/api/v1/documents").json()["documents"]
+    assert document["status"] == "indexed"
+
+
+def test_ask(client: Open) -> None:
+    answer = client().post("/api/v1/ask", json={"question": "monthly rent of the flat"}).json()
+    assert not answer["abstained"]
+    assert any(RENT in c["quote"] for sentence in answer["sentences"] for c in sentence["citations"])
+
+
+@pytest.mark.parametrize("question", ["", "   ", "x" * 100_000])
+def test_a_bad_question_is_422_with_one_line(client: Open, question: str) -> None:
+    answer = client().post("/api/v1/ask", json={"question": question})
+    assert answer.status_code == 422
+    assert answer.json()["kind"] == "QuestionError"
+    assert "\n" not in answer.json()["error"]
+
+
+def test_a_model_that_fails_is_500_with_one_line(client: Open) -> None:
+    answer = client(ParrotLLM(fails="out of memory")).post("/api/v1/ask", json={"question": "monthly rent of the flat"})
+    assert answer.status_code == 500
+    assert answer.json()["error"] == "out of memory"
+
+
+def test_the_api_describes_itself(client: Open) -> None:
+    paths = client().get("/api/openapi.json").json()["paths"]
+    assert paths.keys() >= {"/healthz", "/api/v1/search", "/api/v1/ask", "/api/v1/documents"}

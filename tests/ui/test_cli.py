@@ -1,0 +1,218 @@
+"""The command line as scripts see it: exit codes, one JSON object on stdout, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rag.settings import Settings
+from ui.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def footnote(*arguments: str) -> int:
+    """Run a command in this process; its exit code."""
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    code = exit_.value.code
+    return code if isinstance(code, int) else 0
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a failing command says."""
+    assert footnote(*arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`footnote --help` is quick because it loads none of the libraries that are slow to load."""
+    code = (
+        "import sys\n"
+        "from ui.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'openvino', 'gradio', 'numpy', 'pydantic', 'unstructured', 'llama_index',"
+        " 'qdrant_client', 'fastapi', 'rich'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ingest" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["search"], ["search", "q", "-k", "0"], ["ingest"], ["bench", "x"]]
+)
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    assert footnote(*arguments) == 2
+
+
+@pytest.mark.parametrize("command", ["search", "ask"])
+def test_a_collection_that_does_not_exist(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    line = error_of(capsys, command, "What is this?", "--collection", "nope")
+    assert "'nope'" in line
+    assert "footnote ingest PATH --collection nope" in line
+
+
+def test_docs_of_a_collection_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'nope'" in error_of(capsys, "docs", "--collection", "nope")
+    assert "'nope'" in error_of(capsys, "remove", "a.md", "--collection", "nope")
+
+
+def test_docs_of_an_empty_home(capsys: pytest.CaptureFixture[str]) -> None:
+    assert footnote("docs", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"collection": "default", "documents": []}
+
+
+def test_remove_of_an_unknown_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "stands for 0 documents" in error_of(capsys, "remove", "nothing.md")
+
+
+def test_a_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOOTNOTE_PASSAGES", "many")
+    assert "passages" in error_of(capsys, "docs")
+
+
+def test_a_bad_collection_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "collection" in error_of(capsys, "docs", "--collection", "../../etc")
+
+
+def test_an_error_is_also_json_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert footnote("search", "q", "--collection", "nope", "--json") == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["kind"] == "CollectionMissing"
+    assert "'nope'" in record["error"]
+
+
+def test_a_mistyped_path_leaves_no_trace(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "nowhere" in error_of(capsys, "ingest", str(tmp_path / "nowhere"), "--home", str(tmp_path / "h"))
+    assert not (tmp_path / "h" / "collections").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("FOOTNOTE_EMBED_MODEL", "/no/such/weights", "no weights at /no/such/weights"),
+        ("FOOTNOTE_EMBED_MODEL", "some-org/some-model", "hf download some-org/some-model"),
+        ("FOOTNOTE_QDRANT_URL", "http://127.0.0.1:9", "docker compose up -d qdrant"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_remedy(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variable: str,
+    value: str,
+    says: str,
+) -> None:
+    (tmp_path / "a.txt").write_text("The rent is 900 euros.")
+    monkeypatch.setenv(variable, value)
+    assert says in error_of(capsys, "ingest", str(tmp_path / "a.txt"))
+
+
+def test_a_port_in_use(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = error_of(capsys, "chat", "--port", str(port))
+    assert str(port) in line
+    assert "--port" in line
+
+
+def test_doctor_says_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert footnote("doctor", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    checks = {check["name"]: check for check in record["checks"]}
+    assert record["ok"]
+    assert "sha256" in checks["embedder weights"]["detail"]
+    assert "sha256" in checks["language model"]["detail"]
+    monkeypatch.setenv("FOOTNOTE_LLM_MODEL", "some-org/some-model")
+    assert footnote("doctor", "--json") == 3
+    record = json.loads(capsys.readouterr().out)
+    missing = [check for check in record["checks"] if not check["ok"]]
+    assert [check["name"] for check in missing] == ["language model"]
+    assert "hf download some-org/some-model" in missing[0]["remedy"]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "lease.md").write_text(
+        "# Lease\n\n## Rent\n\nThe monthly rent for the flat is 900 euros, due on the third working day.\n\n"
+        "## Term\n\nThe lease of the flat ends on 31 May 2027.\n"
+    )
+    (folder / "bread.txt").write_text("Sourdough bread needs flour, water, salt and a day of patience.\n")
+    (folder / "empty.txt").write_text("")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_contract_end_to_end(capsys: pytest.CaptureFixture[str], real_settings: Settings, corpus: Path) -> None:
+    """Every command that scripts depend on, on the real weights: documented keys, exit code 3 for one bad file."""
+
+    def run(*arguments: str, code: int = 0) -> Any:
+        assert footnote(*arguments, "--json") == code
+        return json.loads(capsys.readouterr().out)
+
+    ingested = run("ingest", str(corpus), code=3)
+    assert ingested["files"] == {"seen": 3, "indexed": 2, "unchanged": 0, "removed": 0, "failed": 1}
+    assert ingested.keys() == {
+        "files", "chunks", "pages", "seconds", "chunks_per_second", "peak_rss_mb", "failures"
+    }  # fmt: skip
+    assert ingested["failures"][0].keys() == {"path", "stage", "reason"}
+    assert run("ingest", str(corpus), code=3)["files"]["unchanged"] == 2
+
+    found = run("search", "How much is the rent?", "-k", "2")
+    assert found["hits"][0].keys() >= {"doc", "title", "page", "start", "end", "score", "text", "via"}
+    assert found["hits"][0]["doc"].endswith("lease.md")
+    assert found["hits"][0]["via"].keys() <= {"dense", "bm25"}
+
+    asked = run("ask", "How much is the monthly rent for the flat?")
+    assert not asked["abstained"]
+    assert asked["timings_ms"].keys() == {"retrieve", "first_token", "generate", "verify", "total"}
+    (cited, *_) = [citation for sentence in asked["sentences"] for citation in sentence["citations"]]
+    assert cited.keys() >= {"doc", "page", "start", "end", "quote"}
+    assert cited["doc"].endswith("lease.md")
+    assert "900" in cited["quote"]
+    assert run("ask", "How much is the monthly rent for the flat?")["answer"] == asked["answer"]
+
+    declined = run("ask", "Who won the ice hockey world championship?")
+    assert declined["abstained"]
+    assert declined["timings_ms"]["first_token"] is None
+
+    listed = {Path(row["doc"]).name: row for row in run("docs")["documents"]}
+    assert listed["empty.txt"]["status"] == "failed"
+    assert listed["empty.txt"]["reason"]
+    assert run("remove", "lease.md")["removed"] == [listed["lease.md"]["doc"]]
+    assert all(not hit["doc"].endswith("lease.md") for hit in run("search", "rent")["hits"])
+
+    for question, says in (("", "empty"), ("   ", "empty"), ("word " * 20_000, "characters")):
+        assert says in run("ask", question, code=1)["error"]
+
+
+@pytest.mark.slow
+def test_a_second_process_is_told_who_owns_the_index(real_settings: Settings, corpus: Path) -> None:
+    from rag.answer import Rag
+
+    with Rag.open(real_settings, create=True, url="http://127.0.0.1:7860"):
+        code = "from ui.cli import main; main()"
+        command = [sys.executable, "-c", code, "ingest", str(corpus), "--home", str(real_settings.home)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "http://127.0.0.1:7860" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,186 @@
+"""The real page in headless Chromium, over a real server. What a person types and sees."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from ingest.catalog import Catalog
+from ingest.pipeline import Ingestion
+from rag.answer import Rag
+from rag.settings import Settings
+from tests.conftest import OpenRag, ParrotLLM
+
+pytestmark = pytest.mark.slow
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+NASTY = "<script>document.title='owned'</script> ![x](http://evil.example/x.png) <img src=x onerror=alert(1)> $$x^2$$"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Rag, Catalog], str]]:
+    """Serves a `Rag` as `footnote chat` does; gives the URL."""
+    import uvicorn
+
+    from ui.api import create_app, with_page
+
+    running: list[tuple[Any, threading.Thread]] = []
+
+    def serve_(rag: Rag, catalog: Catalog) -> str:
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                with_page(create_app(rag, catalog), rag, catalog), log_level="error", timeout_graceful_shutdown=1
+            )
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    yield serve_
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+class Person:
+    """Someone at the page, who notes every host the page talks to."""
+
+    def __init__(self, browser: Any, url: str, **view: int) -> None:
+        self.page = browser.new_page(viewport={"width": view.get("width", 1280), "height": 850})
+        self.hosts: set[str | None] = set()
+        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
+        self.page.goto(url)
+        self.page.wait_for_selector("#fn-question textarea")
+
+    def ask(self, question: str, wait_for: str) -> None:
+        self.page.fill("#fn-question textarea", question)
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_selector(wait_for, timeout=90_000)
+
+    def text(self, selector: str) -> str:
+        return str(self.page.inner_text(selector))
+
+
+def test_a_question_gets_a_footnoted_answer(
+    browser: Any, serve: Callable[[Rag, Catalog], str], real_settings: Settings, catalog: Catalog, tmp_path: Path
+) -> None:
+    """Real weights, real page: type a question, wait for the stream, see the footnote and its source."""
+    lease = tmp_path / "lease.md"
+    lease.write_text(
+        "# Lease\n\n## Rent\n\nThe monthly rent for the flat is 900 euros, due on the third working day.\n"
+    )
+    with Rag.open(real_settings, create=True) as rag:
+        list(Ingestion(real_settings, rag.embedder, rag.store, catalog).run([lease]))
+        person = Person(browser, serve(rag, catalog))
+        person.ask("How much is the monthly rent for the flat?", ".fn-notes")
+        assert "[1]" in person.text(".fn-answer")
+        assert "900" in person.text(".fn-answer")
+        assert "lease.md › Lease › Rent" in person.text(".fn-notes")
+        assert "lease.md › Lease › Rent" in person.text("#fn-sources")
+        assert "900 euros" in person.text("#fn-sources mark")
+        assert person.hosts == {"127.0.0.1"}
+
+
+def test_text_of_documents_is_shown_never_run(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+) -> None:
+    rag = open_rag({"nasty.md": f"# Rent\n\nThe rent is due monthly: `{NASTY}` and so on\n"}, ParrotLLM(says=NASTY))
+    person = Person(browser, serve(rag, catalog))
+    dialogs: list[str] = []
+    person.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    person.ask(f"the rent is due monthly {NASTY}", ".fn-answer:not(.fn-writing)")
+    person.page.wait_for_selector("#fn-sources .fn-source", state="attached")
+    person.page.evaluate("document.querySelectorAll('#fn-sources details').forEach(d => d.open = true)")
+    for selector in (".fn-question", ".fn-answer", "#fn-sources"):
+        assert "<script>document.title='owned'</script>" in person.text(selector)
+        assert "![x](http://evil.example/x.png)" in person.text(selector)
+    assert person.page.title() == "Footnote"
+    assert not person.page.query_selector_all("#fn-chat script, #fn-chat .fn-answer img, #fn-sources img, .katex")
+    assert not dialogs
+    assert person.hosts == {"127.0.0.1"}
+
+
+def test_an_unsupported_sentence_is_marked_in_words(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+) -> None:
+    rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM(says="Zebras juggle quartz vigorously."))
+    person = Person(browser, serve(rag, catalog))
+    person.ask("the rent is due monthly", ".fn-mark-unsupported")
+    assert person.text(".fn-mark-unsupported") == "not found in your documents"
+
+
+def test_what_no_document_says_is_declined_and_an_error_is_shown(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+) -> None:
+    rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM(fails="the model is out of memory"))
+    person = Person(browser, serve(rag, catalog))
+    person.ask("zzzz qqqq", ".fn-abstained")
+    assert "Closest passages" in person.text("#fn-sources")
+    person.ask("the rent is due monthly", ".fn-problem")
+    assert "the model is out of memory" in person.text(".fn-problem")
+    assert person.page.input_value("#fn-question textarea") == "the rent is due monthly"
+
+
+def test_stopping_ends_the_generation_and_says_so(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+) -> None:
+    import time
+
+    class SlowLLM(ParrotLLM):
+        def stream(self, messages: Any) -> Any:
+            try:
+                for number in range(2000):
+                    time.sleep(0.02)
+                    yield f"word{number} "
+            finally:
+                self.stopped = True
+
+    llm = SlowLLM()
+    rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, llm)
+    person = Person(browser, serve(rag, catalog))
+    person.ask("the rent is due monthly", ".fn-writing")
+    person.page.wait_for_function("document.querySelector('.fn-writing').innerText.includes('word5')")
+    person.page.click("#fn-question button.stop-button")
+    person.page.wait_for_selector(".fn-mark-unsupported")
+    assert "stopped, not checked" in person.text(".fn-answer")
+    deadline = time.monotonic() + 10
+    while not llm.stopped and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert llm.stopped
+
+
+def test_a_new_conversation_and_a_narrow_screen(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+) -> None:
+    rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"})
+    person = Person(browser, serve(rag, catalog), width=360)
+    person.ask("the rent is due monthly", ".fn-notes")
+    assert person.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    person.page.click("text=New conversation")
+    person.page.wait_for_selector(".fn-answer", state="detached")
+    assert "appear here" in person.text("#fn-sources")
