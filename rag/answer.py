@@ -5,6 +5,7 @@ Knows nothing about files on their way in, or about how answers are shown.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,10 @@ from rag.verify import Support, Verifier
 MORE_CITATIONS = 0.05
 """A further passage is cited too where its support is this close to the best one's."""
 MOST_CITATIONS = 3
+LOOP = re.compile(r"(.{2,80}?)\1{2,}\s*$", re.DOTALL)
+LOOP_LENGTH = 60
+"""Characters that an end must repeat itself for: shorter repetitions occur in real text."""
+LOOK_BACK = 400
 
 
 class Rag:
@@ -180,9 +185,10 @@ def _declines(text: str) -> bool:
 
 
 def _repetition(text: str, ended: bool = False) -> int | None:
-    """Where the first sentence starts that says word for word what an earlier one said; None without one.
+    """Where a loop starts, which small models fall into; None without one.
 
-    While the text is still growing, its last sentence may be unfinished and is left out.
+    A loop is a sentence that says word for word what an earlier one said, or an end that repeats itself. While the
+    text is still growing, its last sentence may be unfinished and is left out.
     """
     seen: set[str] = set()
     spans = sentences.split(text)
@@ -191,4 +197,5 @@ def _repetition(text: str, ended: bool = False) -> int | None:
         if sentence in seen:
             return start
         seen.add(sentence)
-    return None
+    tail = LOOP.search(text, max(0, len(text) - LOOK_BACK))
+    return tail.end(1) if tail and len(tail.group()) >= LOOP_LENGTH else None

@@ -12,9 +12,8 @@ from rag.types import Hit, Message
 
 ABSTENTION = "I can't find the answer to that in your documents."
 SYSTEM = (
-    "You answer questions about the user's documents. Use only the passages that come with the question. "
-    "Answer in one to three short sentences, in your own plain words, and add nothing that the passages do not say. "
-    f"If they do not hold the answer, reply only: {ABSTENTION}"
+    "Use only the passages to answer the question. Reply with one or two short sentences and nothing else. "
+    f"If the passages do not hold the answer, reply: {ABSTENTION}"
 )
 HISTORY_SHARE = 4
 """At most a quarter of the budget goes to earlier turns: the passages matter more."""
