@@ -78,7 +78,7 @@ $(RUNTIME):
 	@if [ -e $(INSTALLING) ] || ! $(PIP) --version >/dev/null 2>&1; then $(PYTHON) -m venv --clear $(VENV); fi
 	@rm -f $(VENV)/.stamp-*
 	@touch $(INSTALLING)
-	@echo "footnote: installing into $(VENV), once (about 4 minutes and 3 GB)"
+	@echo "footnote: installing into $(VENV), once (about 5 minutes and 3 GB)"
 	@echo "footnote: 1 of 3, $(TORCH)"
 	$(call pip-install,"$(TORCH)")
 	@echo "footnote: 2 of 3, the other libraries and the embedder's weights"

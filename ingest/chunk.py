@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from ingest.parse.document import Block, ParsedDocument
+from rag import sentences
 from rag.types import Chunk
 
 CHUNKER_VERSION = "1"
@@ -28,16 +29,6 @@ _WINDOW = 100_000
 _SHORT = 4
 """A section below 1/4 of the limit is short: too little to be found by."""
 
-_SENTENCE = re.compile(
-    r".+?(?:"
-    r"[.!?…](?<!\b[A-Z]\.)(?<!\b[DM]r\.)(?<!\bMrs\.)(?<!\b[eE]\.g\.)(?<!\bi\.e\.)(?<!\bvs\.)(?<!\bal\.)(?<!\bFig\.)"
-    r"""["'”’)\]]*+(?:\[\d{1,4}\])*+\s++(?![a-z])"""
-    r"|[。！？]+\s*+"
-    r"|\n(?=[ \t]*(?:[-*•●◦▪–]|\d+[.)])\s)"
-    r"|\Z)",
-    re.DOTALL,
-)
-"""A sentence, or a list item, with the white space after it. Every character of a text is in one match."""
 _PHRASE = r"(?s).+?(?:\n|[,;:.](?=\s)|[、，；]|\Z)"
 """Where a sentence is cut that is too long: never within a number such as 1,234.5."""
 _INK = re.compile(r"\S")
@@ -178,7 +169,7 @@ class Chunker:
             chunk_overlap=self._overlap,
             tokenizer=lambda text: range(self._count(text)),
             paragraph_separator="\n\n",
-            chunking_tokenizer_fn=_SENTENCE.findall,
+            chunking_tokenizer_fn=sentences.pieces,
             secondary_chunking_regex=_PHRASE,
         )
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 
-# A sentence ends at a terminator (with closing quotes or brackets) before white space, or at a line break that
-# ends a paragraph or comes before a list mark. Ideographic terminators need no space.
-_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。!?]+[」』”]?|(?=\n\s*\n)|(?=\n\s*(?:[-*•]|\d+[.)])\s)")
-_OPENING = "\"'“‘([«-–—*•"
-_ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof sr jr st vs etc e.g i.e cf fig figs no nos vol pp p ch sec eq al approx dept est inc ltd co "
-    "corp u.s u.k jan feb mar apr jun jul aug sep sept oct nov dec art bzw ca z.b d.h".split()
+# A sentence ends at a terminator (with closing quotes, brackets and references such as [3]) before white space, or
+# at a line break that ends a paragraph or comes before a list mark. Ideographic terminators need no space.
+_END = re.compile(
+    r"[.!?…]+[\"'”’)\]]*[.!?…]*(?:\[\d{1,4}\])*(?=\s)"
+    r"|[\u3002\uff01\uff1f]+[\u300d\u300f\u201d]?"
+    r"|(?=\n\s*\n)"
+    r"|(?=\n\s*(?:[-*•●◦▪–]|\d+[.)])\s)"
 )
+_OPENING = "\"'“‘([«-–—*•"
+_LOOK = 40
+"""Characters looked at beside a full stop."""
+_ABBREVIATIONS = frozenset(
+    "mr mrs ms dr prof sr jr st vs etc e.g i.e cf figs al approx dept est inc ltd co corp u.s u.k jan feb mar apr jun "
+    "jul aug sep sept oct nov dec bzw ca z.b d.h".split()
+)
+_BEFORE_NUMBERS = frozenset("no nos nr fig vol p pp ch sec eq art abs".split())
+"""Abbreviations that are also words or ends of sentences, unless a number follows."""
 
 
 def split(text: str) -> list[tuple[int, int]]:
@@ -23,6 +32,12 @@ def split(text: str) -> list[tuple[int, int]]:
             start = _append(spans, text, start, match.end())
     _append(spans, text, start, len(text))
     return spans
+
+
+def pieces(text: str) -> list[str]:
+    """The text cut where sentences begin; joined again it is the text."""
+    starts = [start for start, _ in split(text)][1:]
+    return [text[start:end] for start, end in zip([0, *starts], [*starts, len(text)], strict=True)]
 
 
 def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> int:
@@ -37,13 +52,18 @@ def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> in
 def _ends(text: str, start: int, match: re.Match[str]) -> bool:
     """False at abbreviations, initials, list numbers, and where the text goes on in lower case."""
     mark = match.group()
-    if not mark.startswith("."):
+    if mark[:1] not in (".", "!", "?", "…"):
         return True
-    following = text[match.end() :].lstrip().lstrip(_OPENING)[:1]
+    following = text[match.end() : match.end() + _LOOK].lstrip().lstrip(_OPENING)[:1]
     if following.islower():
         return False
-    words = text[start : match.start()].split()
-    last = words[-1].lstrip(_OPENING).lower() if words else ""
-    if len(mark) == 1 and (last in _ABBREVIATIONS or (len(last) == 1 and last.isalpha())):
-        return False
-    return not (len(words) == 1 and last.isdigit())
+    words = text[max(start, match.start() - _LOOK) : match.start()].split()
+    return mark != "." or not words or not _shortened(words, following)
+
+
+def _shortened(words: list[str], following: str) -> bool:
+    """True where the full stop behind the last word belongs to that word."""
+    last = words[-1].lstrip(_OPENING).lower()
+    initial = len(last) == 1 and last.isalpha()
+    list_number = len(words) == 1 and last.isdigit()
+    return last in _ABBREVIATIONS or initial or list_number or (last in _BEFORE_NUMBERS and following.isdigit())

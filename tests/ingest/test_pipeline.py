@@ -176,7 +176,8 @@ CHILD = """
     settings = Settings.load(home=sys.argv[1])
     embedder = WordCountEmbedder()
     store = open_store(settings, embedder, create=True)
-    for result in Ingestion(settings, embedder, store, Catalog.open(settings.home / "catalog.sqlite")).run([Path(sys.argv[2])]):
+    catalog = Catalog.open(settings.home / "catalog.sqlite")
+    for result in Ingestion(settings, embedder, store, catalog).run([Path(sys.argv[2])]):
         print(result.doc, flush=True)
 """
 

@@ -1,0 +1,219 @@
+"""Answers as HTML: what documents, models and people wrote shows as text, whatever it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import lxml.html
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rag.types import Answer, Citation, Hit, Sentence, Timings
+from tests.conftest import make_hit
+from ui import render
+
+ATTACKS = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'><svg/onload=alert(1)>",
+    "</div></div><iframe src=//evil.example></iframe>",
+    "</mark></blockquote><b>",
+    "![track](https://evil.example/pixel.png)",
+    "[click](javascript:alert(1))",
+    "<https://evil.example> www.evil.example https://evil.example",
+    "**bold** __bold__ *i* _i_ ~~gone~~ `code` # heading",
+    "```\n<script>\n```",
+    "$$\\frac{1}{0}$$ \\(x\\) $x$",
+    "${process.env} {{7*7}} {% raw %} <%= 1 %> #{x}",
+    "&lt;b&gt; &amp; &#60;script&#62; &nbsp;",
+    "| a | b |\n|---|---|\n- item\n1. item\n> quote\n\n    code",
+    "<!-- comment --> <![CDATA[x]]> <?php ?>",
+    "a\u202egnp.exe\u202c b\u200bc\u200dd\u2066e\u2069 \ufeff",
+    "tab\there\nline\r\nbreak",
+    "🐋 Größe 你好 שלום",
+]
+PRINTABLE = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cn"], include_characters="\n\t"), max_size=120)
+HOSTILE = st.lists(st.sampled_from(ATTACKS) | PRINTABLE, min_size=1, max_size=3).map(" ".join)
+TAGS = {"div", "span", "sup", "br", "mark", "blockquote", "details", "summary"}
+TIMES = Timings(1.0)
+
+
+def parse(html: str) -> lxml.html.HtmlElement:
+    return lxml.html.fragment_fromstring(html, create_parent="main")
+
+
+def shown(element: lxml.html.HtmlElement) -> str:
+    """The text a person sees; line breaks are `<br>`."""
+    copy = lxml.html.fromstring(lxml.html.tostring(element, encoding="unicode", with_tail=False))
+    for line_break in copy.iter("br"):
+        line_break.tail = f"\n{line_break.tail or ''}"
+    return str(copy.text_content())
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def check_markup(html: str) -> lxml.html.HtmlElement:
+    """Only our own elements, classes and attributes; nothing that Markdown could read after us."""
+    root = parse(html)
+    for element in root.iterdescendants():
+        assert element.tag in TAGS
+        assert set(element.attrib) <= {"class", "title", "role", "open"}
+        assert all(name.startswith("fn-") for name in element.get("class", "fn-").split())
+        assert element.get("role", "alert") == "alert"
+    # Markdown leaves an HTML block alone up to a blank line, so there must be no line of its own at all.
+    assert "\n" not in html
+    text = re.sub(r"<summary>[\w, ]+\(\d+\)</summary>|<[^>]*>|&#\d+;", "", html)
+    assert not re.search(r"[<>&`*_\[\](){}$\\|~#!\"/]", text)
+    return root
+
+
+def cite(number: int, hit: Hit, quote: str = "", **changes: object) -> Citation:
+    chunk = hit.chunk
+    quote = quote or chunk.text
+    start = chunk.start + chunk.text.index(quote)
+    note = Citation(number, chunk.doc, chunk.title, chunk.page, chunk.headings, start, start + len(quote), quote)
+    return replace(note, **changes)  # type: ignore[arg-type]
+
+
+def answered(*sentences: Sentence, hits: tuple[Hit, ...] = (), abstained: bool = False) -> Answer:
+    return Answer("Why?", " ".join(s.text for s in sentences), abstained, sentences, hits, TIMES, "parrot")
+
+
+WHALES = make_hit("Whales are mammals. They breathe air.", 1, page=3, headings=("Life", "At sea"))
+SHIPS = make_hit("Ships float.", 2, doc="/documents/ships.pdf", page=None)
+
+
+def test_footnotes_stand_behind_their_sentence_and_are_listed_under_the_answer() -> None:
+    record = answered(
+        Sentence("Whales breathe.", 0.9, (cite(1, WHALES, "They breathe air."), cite(2, SHIPS))),
+        Sentence("Ships float.", 0.9, (cite(2, SHIPS),)),
+        hits=(WHALES, SHIPS),
+    )
+    root = check_markup(render.answer(record))
+    assert squeezed(root.text_content()) == (
+        "Whales breathe.[1][2] Ships float.[2][1] doc.md › page 3 › Life › At sea[2] ships.pdf"
+    )
+    assert [mark.get("title") for mark in root.iter("sup")] == [
+        "doc.md › page 3 › Life › At sea",
+        "ships.pdf",
+        "ships.pdf",
+    ]
+    assert [note.text_content() for note in root.find_class("fn-note")] == [
+        "[1] doc.md › page 3 › Life › At sea",
+        "[2] ships.pdf",
+    ]
+
+
+def test_an_unsupported_sentence_says_so_in_words() -> None:
+    record = answered(Sentence("Whales fly.", 0.2), Sentence("Ships float.", 0.9, (cite(1, SHIPS),)), hits=(SHIPS,))
+    root = check_markup(render.answer(record))
+    assert squeezed(root.text_content()).startswith("Whales fly. not found in your documents Ships float.[1]")
+    assert [mark.text_content() for mark in root.find_class("fn-unsupported")] == ["Whales fly."]
+
+
+def test_an_abstention_has_no_marks_and_its_panel_shows_the_closest_passages() -> None:
+    record = answered(Sentence("I can't find it.", 0.0), hits=(WHALES, SHIPS), abstained=True)
+    root = check_markup(render.answer(record))
+    assert root.text_content() == "I can't find it."
+    panel = check_markup(render.sources(record))
+    assert "Closest passages (2)" in panel.text_content()
+    assert panel.xpath("//details/@open")
+    assert WHALES.chunk.text in panel.text_content()
+    assert SHIPS.chunk.text in panel.text_content()
+    assert not panel.xpath("//mark")
+
+
+def test_the_panel_marks_each_quote_inside_its_passage() -> None:
+    record = answered(
+        Sentence("Whales breathe.", 0.9, (cite(2, WHALES, "They breathe air."),)),
+        Sentence("Whales are mammals.", 0.9, (cite(1, WHALES, "Whales are mammals."),)),
+        hits=(WHALES, SHIPS),
+    )
+    panel = check_markup(render.sources(record))
+    first, second, other = panel.find_class("fn-source")
+    assert squeezed(first.text_content()).startswith("[1] doc.md › page 3")
+    assert [mark.text_content() for mark in panel.iter("mark")] == ["Whales are mammals.", "They breathe air."]
+    for card in (first, second):
+        (block,) = card.iter("blockquote")
+        assert block.text_content() == WHALES.chunk.text
+    assert "Also read, not cited (1)" in panel.text_content()
+    assert "ships.pdf" in other.text_content()
+
+
+def test_nothing_read_shows_nothing() -> None:
+    assert render.sources(answered(Sentence("I can't find it.", 0.0), abstained=True)) == ""
+
+
+def test_a_quote_whose_passage_is_not_at_hand_is_shown_alone() -> None:
+    panel = check_markup(render.sources(answered(Sentence("Ships float.", 0.9, (cite(1, SHIPS),)), hits=())))
+    (block,) = panel.iter("blockquote")
+    assert block.text_content() == "Ships float."
+
+
+def test_white_space_around_a_quote_is_kept() -> None:
+    hit = make_hit("One.\nTwo. Three.\n\nFour.", 1)
+    panel = check_markup(render.sources(answered(Sentence("Three.", 0.9, (cite(1, hit, "Three."),)), hits=(hit,))))
+    (block,) = panel.iter("blockquote")
+    assert shown(block) == "One.\nTwo. Three.\nFour."
+
+
+@pytest.mark.parametrize("text", ATTACKS)
+@pytest.mark.parametrize("draw", [render.question, render.writing, render.problem])
+def test_attacks_show_as_text_wherever_people_and_models_write(draw: object, text: str) -> None:
+    assert callable(draw)
+    root = check_markup(draw(text))
+    assert squeezed(shown(root)) == squeezed(text)
+
+
+@given(PRINTABLE)
+@example("\n")
+@example("a\n\n\nb")
+def test_text_is_shown_letter_by_letter(text: str) -> None:
+    root = check_markup(render.question(text))
+    assert squeezed(shown(root)) == squeezed(text)
+    kept = [line.strip() for line in text.split("\n") if line.strip()]
+    assert [line.strip() for line in shown(root).split("\n") if line.strip()] == kept
+
+
+@given(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+def test_nothing_in_a_document_or_an_answer_becomes_markup(
+    said: str, before: str, quote: str, heading: str, doc: str
+) -> None:
+    heading, doc = squeezed(heading), squeezed(doc).replace("/", " ")
+    text = f"{before} {quote} end"
+    hit = make_hit(text, 3, doc=f"/documents/{doc}.pdf", title=heading, headings=(heading,), page=2)
+    other = make_hit(before, 9, doc="/documents/b.md", headings=(heading, squeezed(said)))
+    start = 300 + len(before) + 1
+    note = replace(cite(1, hit), start=start, end=start + len(quote), quote=quote)
+    record = answered(Sentence(said, 0.9, (note,)), Sentence(quote, 0.1), hits=(hit, other))
+
+    root = check_markup(render.answer(record))
+    first, second = root.find_class("fn-sentence")
+    assert squeezed(shown(first)) == squeezed(said)
+    assert squeezed(shown(second)) == squeezed(quote)
+
+    panel = check_markup(render.sources(record))
+    cards = [squeezed(shown(block)) for block in panel.iter("blockquote")]
+    assert cards == [squeezed(text), squeezed(before)]
+    (mark,) = panel.iter("mark")
+    assert squeezed(shown(mark)) == squeezed(quote)
+    assert squeezed(heading) in squeezed(shown(panel))
+
+    declined = replace(record, abstained=True, text=said)
+    assert squeezed(shown(check_markup(render.answer(declined)))) == squeezed(said)
+
+
+@pytest.mark.parametrize("character", [*map(chr, range(9)), "\x0b", "\x0c", "\x1b", "\x7f"])
+def test_control_characters_are_shown_as_such(character: str) -> None:
+    assert shown(check_markup(render.question(f"a{character}b"))) == "a\N{REPLACEMENT CHARACTER}b"
+
+
+@pytest.mark.xfail(strict=True, reason="ui/render.py puts `<br>` into the title attribute")
+def test_a_line_break_in_a_files_name_does_not_become_a_tag_in_an_attribute() -> None:
+    hit = make_hit("Ships float.", 2, doc="/documents/two\nlines.pdf")
+    root = check_markup(render.answer(answered(Sentence("Ships float.", 0.9, (cite(1, hit),)), hits=(hit,))))
+    assert [squeezed(mark.get("title")) for mark in root.iter("sup")] == ["two lines.pdf"]
