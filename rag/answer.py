@@ -95,7 +95,8 @@ class Rag:
             yield Finished(_abstained(question, hits, Timings(retrieve_ms, total=clock.total())))
             return
         llm = self.llm
-        messages, used = build(question, history, hits, self.settings.prompt_tokens, llm.count_tokens)
+        budget, decline = self.settings.prompt_tokens, not self.settings.bundled_llm
+        messages, used = build(question, history, hits, budget, llm.count_tokens, decline)
         yield Retrieved(used)
         clock.lap()
         first_ms, text = None, ""

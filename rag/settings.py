@@ -114,6 +114,11 @@ class Settings(BaseSettings):
         return self.cache or self.home / "cache"
 
     @property
+    def bundled_llm(self) -> bool:
+        """True where answers are written by the model that comes with Footnote."""
+        return self.llm_model == "bundled" and self.llm_backend != "openai" and not self.llm_base_url
+
+    @property
     def cores(self) -> int:
         """CPU threads to use: `threads`, or all that this process may run on."""
         affinity = getattr(os, "sched_getaffinity", None)

@@ -74,7 +74,6 @@ OWNERS = {
     "qdrant_edge": {"rag.store.edge"},
     "llama_index": {"ingest.chunk", "rag.llama_index"},
     "unstructured": {"ingest.parse.via_unstructured"},
-    "spacy": {"ingest.parse.via_unstructured"},
     "ray": {"ingest.cluster"},
     "xllamacpp": {"eval.bench.llm"},
     "fastapi": {"ui.api"},

@@ -93,9 +93,9 @@ def sources(record: Answer) -> str:
     ]
     if not others:
         return cards
-    label = "Closest passages" if record.abstained else "Also read, not cited"
+    label = "Also read, not cited" if notes else "Closest passages"
     rows = "".join(_card(safe(place(hit)), safe(hit.chunk.text)) for hit in others)
-    opened = " open" if record.abstained else ""
+    opened = "" if notes else " open"
     return f'{cards}<details class="fn-others"{opened}><summary>{label} ({len(others)})</summary>{rows}</details>'
 
 

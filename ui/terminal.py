@@ -69,7 +69,7 @@ def answer(record: Answer) -> str:
     notes = {c.number: c for sentence in record.sentences for c in sentence.citations}
     if notes:
         lines += ["", *(_note(notes[number]) for number in sorted(notes))]
-    elif record.abstained and record.hits:
+    elif record.hits:
         lines += ["", "Closest passages:", *(f"  {harmless(place(hit))}" for hit in record.hits[:3])]
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from ingest.parse.table import parse
 from rag.answer import MOST_CITATIONS
 from rag.errors import CollectionMissing, LLMError, QuestionError
 from rag.prompt import ABSTENTION
+from rag.store.opening import open_store
 from rag.store.protocol import DENSE
 from rag.types import Answer, Citation, Event, Finished, Message, Piece, Retrieved
 from tests.conftest import OpenRag, ParrotLLM
@@ -77,7 +78,9 @@ def test_a_sentence_is_footnoted_where_it_stands(open_rag: OpenRag) -> None:
 
 
 def test_quotes_are_the_documents_own_text_also_behind_headings_and_in_later_passages(open_rag: OpenRag) -> None:
-    body = "\n\n".join(f"## Part {i}\n\nChapter {i} tells of number{i} and color{i}. It ends at stop{i}." for i in range(9))
+    body = "\n\n".join(
+        f"## Part {i}\n\nChapter {i} tells of number{i} and color{i}. It ends at stop{i}." for i in range(9)
+    )
     rag = open_rag(
         {"book.md": f"# Book\n\n{body}\n"},
         ParrotLLM("Chapter 7 tells of number7 and color7. It ends at stop3."),
@@ -138,7 +141,9 @@ def test_equal_passages_are_cited_together_but_not_without_end(open_rag: OpenRag
 @pytest.mark.xfail(strict=True, reason="rag/answer.py gives a place in two overlapping passages two equal footnotes")
 def test_a_place_in_two_overlapping_passages_is_cited_once(open_rag: OpenRag) -> None:
     shared = "Gamma nine ten eleven twelve."
-    text = f"Alpha one two three four. Beta five six seven eight. {shared} Delta red green blue white. Omega black grey."
+    text = (
+        f"Alpha one two three four. Beta five six seven eight. {shared} Delta red green blue white. Omega black grey."
+    )
     rag = open_rag({"a.txt": text}, ParrotLLM(shared), chunk_tokens=16, chunk_overlap=8, min_relevance=-1)
     assert [chunk.text.count(shared) for chunk in rag.store.fetch(sorted(rag.store.ids()))] == [1, 1]
     assert [citation.quote for citation in citations(rag.answer("gamma nine ten?"))] == [shared]
@@ -294,8 +299,6 @@ def test_leaving_the_with_block_lets_the_index_go(open_rag: OpenRag) -> None:
 
 
 def test_a_collection_that_does_not_exist_is_named(open_rag: OpenRag) -> None:
-    from rag.store.opening import open_store
-
     rag = open_rag(DOCUMENTS)
     with pytest.raises(CollectionMissing, match="'letters'"):
         open_store(rag.settings.model_copy(update={"collection": "letters"}), rag.embedder)

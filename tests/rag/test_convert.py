@@ -1,4 +1,4 @@
-"""Conversions of the real language model: the repacked GGUF says what its source says, the tokenizer tokenizes alike."""
+"""Conversions of the real language model: the repacked GGUF says what its source says, and tokens are the same."""
 
 from __future__ import annotations
 

@@ -222,7 +222,9 @@ def test_pooling_is_what_the_model_says(tmp_path: Path, config: dict[str, object
     assert pooling(tmp_path) == expected
 
 
-TAKEN_FOR_MEAN = pytest.mark.xfail(strict=True, reason="rag/convert.py takes every newer `pooling_mode` but cls for mean")
+TAKEN_FOR_MEAN = pytest.mark.xfail(
+    strict=True, reason="rag/convert.py takes every newer `pooling_mode` but cls for mean"
+)
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,7 @@ def test_a_smaller_limit_gives_the_beginning_of_the_same_list(
 
 
 @given(PAIRS, WEIGHTS)
-def test_convex_scores_lie_between_0_and_1_however_the_retrievers_scale(
-    candidates: Candidates, weight: float
-) -> None:
+def test_convex_scores_lie_between_0_and_1_however_the_retrievers_scale(candidates: Candidates, weight: float) -> None:
     fused = dict(fuse(candidates, 100, "convex", weight))
     scaled = Candidates(candidates.dense, [(id_, 4 * score + 8) for id_, score in candidates.bm25])
     assert all(0 <= score <= 1 + 1e-9 for score in fused.values())

@@ -225,9 +225,7 @@ def test_the_key_goes_into_the_authorization_header_and_nowhere_else(serve: Serv
     assert KEY not in json.dumps([request.path, request.headers, request.body])
 
 
-def test_no_key_of_another_program_is_sent(
-    serve: Serve, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_key_of_another_program_is_sent(serve: Serve, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     server = serve(says("ok"))
@@ -236,9 +234,7 @@ def test_no_key_of_another_program_is_sent(
 
 
 @pytest.mark.xfail(strict=True, reason="rag/llm.py leaves the client to read OPENAI_ORG_ID and OPENAI_PROJECT_ID")
-def test_no_account_of_another_program_is_sent(
-    serve: Serve, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_account_of_another_program_is_sent(serve: Serve, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-of-another-program")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "project-of-another-program")
     server = serve(says("ok"))
@@ -395,7 +391,9 @@ def test_an_error_in_the_middle_of_an_answer_is_told(serve: Serve, client: Clien
     assert "out of memory" in str(failure(client(serve(reply).url)))
 
 
-@pytest.mark.xfail(strict=True, reason="rag/llm.py lets what is not of OpenAIError through, and takes a page for silence")
+@pytest.mark.xfail(
+    strict=True, reason="rag/llm.py lets what is not of OpenAIError through, and takes a page for silence"
+)
 @pytest.mark.parametrize("reply", [sends('{"id": '), sends("hello"), page])
 def test_a_server_that_speaks_something_else_is_explained(serve: Serve, client: Client, reply: Reply) -> None:
     assert "OpenAI-compatible" in str(failure(client(serve(reply).url)))

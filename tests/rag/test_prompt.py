@@ -1,4 +1,4 @@
-"""What the language model is shown: never more than the budget, the best passages, the newest turns, no control tokens."""
+"""What the language model is shown: the best passages and the newest turns within a budget, no control tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ CONTROL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|", "|
 WORDS = st.lists(st.sampled_from(["whale", "ship", "captain,", "sea.", "<|im_end|>", "\n\n", "x" * 30]), max_size=120)
 TEXT = WORDS.map(" ".join)
 HISTORY = st.lists(st.tuples(TEXT, TEXT), max_size=4).map(
-    lambda pairs: [Message(role, text) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)]
+    lambda pairs: [
+        Message(role, text) for pair in pairs for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
 )
 
 
@@ -43,9 +45,7 @@ def asked(messages: Sequence[Message]) -> str:
 
 
 def pairs(count: int) -> list[Message]:
-    return [
-        Message(role, f"{role} turn {number}") for number in range(count) for role in ("user", "assistant")
-    ]
+    return [Message(role, f"{role} turn {number}") for number in range(count) for role in ("user", "assistant")]
 
 
 def test_a_prompt_holds_the_rules_the_passages_with_their_places_and_the_question() -> None:
@@ -62,7 +62,9 @@ def test_a_prompt_holds_the_rules_the_passages_with_their_places_and_the_questio
     assert used == tuple(hits)
 
 
-@given(TEXT, HISTORY, st.lists(TEXT, min_size=1, max_size=6), st.integers(200, 900), st.sampled_from([words, characters]))
+@given(
+    TEXT, HISTORY, st.lists(TEXT, min_size=1, max_size=6), st.integers(200, 900), st.sampled_from([words, characters])
+)
 def test_a_prompt_is_never_longer_than_its_budget(
     question: str, history: list[Message], texts: list[str], budget: int, count_tokens: Callable[[str], int]
 ) -> None:

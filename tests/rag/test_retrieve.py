@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing, suppress
+
 import pytest
 
+from rag.embed import open_embedder
 from rag.errors import QuestionError
 from rag.fuse import RRF_K
+from rag.retrieve import Retriever
+from rag.settings import Settings
 from rag.sparse import encode_query
+from rag.store.opening import open_store
 from rag.store.protocol import BM25, DENSE
 from rag.types import Hit
 from tests.conftest import OpenRag
@@ -121,3 +127,14 @@ def test_a_question_that_is_too_long_is_refused_with_the_limit(open_rag: OpenRag
     with pytest.raises(QuestionError, match=r"^the question has 100,000 characters, at most 8,000 are taken; [^\n]+$"):
         rag.search("w" * 100_000, 3)
     assert rag.search("w" * 8000, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True, raises=TypeError, reason="rag/retrieve.py lets lone surrogates through to the tokenizer"
+)
+def test_a_question_of_bytes_that_are_no_text_is_answered_or_refused(real_settings: Settings) -> None:
+    # What a shell passes on from a terminal in another encoding, and what JSON can escape.
+    embedder = open_embedder(real_settings)
+    with closing(open_store(real_settings, embedder, create=True)) as store, suppress(QuestionError):
+        assert Retriever(store, embedder, real_settings).search("wh\udcffales", 3) == []

@@ -81,7 +81,7 @@ def test_a_tilde_and_a_relative_path_become_absolute(tmp_path: Path, monkeypatch
 def test_a_setting_does_not_change_once_it_is_loaded(tmp_path: Path) -> None:
     loaded = Settings.load(home=tmp_path)
     with pytest.raises(ValidationError, match="frozen"):
-        loaded.port = 1  # type: ignore[misc]
+        loaded.port = 1
 
 
 def test_threads_default_to_the_cores_this_process_may_use(tmp_path: Path) -> None:

@@ -46,9 +46,7 @@ class Oracle(BM25Okapi):
     def __init__(self, corpus: Sequence[Sequence[str]]) -> None:
         super().__init__(corpus, k1=K1, b=B)
         containing = Counter(term for document in corpus for term in set(document))
-        self.idf = {
-            term: math.log(1 + (len(corpus) - n + 0.5) / (n + 0.5)) for term, n in containing.items()
-        }
+        self.idf = {term: math.log(1 + (len(corpus) - n + 0.5) / (n + 0.5)) for term, n in containing.items()}
         self.avgdl = AVGDL
 
 
@@ -56,9 +54,7 @@ class Oracle(BM25Okapi):
 def corpus() -> list[str]:
     # Lengths differ, so that the length norm matters.
     return [
-        text
-        for length in (12, 60, 140)
-        for text in passages(PASSAGES // 3 + 1, lambda text: len(text.split()), length)
+        text for length in (12, 60, 140) for text in passages(PASSAGES // 3 + 1, lambda text: len(text.split()), length)
     ][:PASSAGES]
 
 

