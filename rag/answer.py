@@ -28,7 +28,7 @@ from rag.verify import Support, Verifier
 MORE_CITATIONS = 0.05
 """A further passage is cited too where its support is this close to the best one's."""
 MOST_CITATIONS = 3
-LOOP = re.compile(r"(.{2,80}?)\1{2,}\s*$", re.DOTALL)
+LOOP = re.compile(r"(.{2,80}?)\1{2,}\s{0,2}$", re.DOTALL)
 LOOP_LENGTH = 60
 """Characters that an end must repeat itself for: shorter repetitions occur in real text."""
 LOOK_BACK = 400
