@@ -134,8 +134,10 @@ class Rag:
     def _cited(self, text: str, supports: Sequence[Support], numbers: dict[tuple[str, int, int], int]) -> Sentence:
         best = supports[0].score if supports else 0.0
         enough = max(self.settings.min_support, best - MORE_CITATIONS)
-        good = [support for support in supports if support.score >= enough][:MOST_CITATIONS]
-        return Sentence(text, round(best, 4), tuple(_citation(support, numbers) for support in good))
+        # Neighbouring passages overlap, so two of them may hold the same place.
+        good = {(s.hit.chunk.doc_id, s.start, s.end): s for s in reversed(supports) if s.score >= enough}
+        chosen = list(reversed(good.values()))[:MOST_CITATIONS]
+        return Sentence(text, round(best, 4), tuple(_citation(support, numbers) for support in chosen))
 
     def close(self) -> None:
         """Let go of the index."""

@@ -72,16 +72,19 @@ def pooling(source: Path) -> str:
     """`mean` or `cls`, as the model's own configuration says; mean where it says nothing."""
     config = source / "1_Pooling" / "config.json"
     modes = json.loads(config.read_text()) if config.exists() else {}
-    if modes.get("pooling_mode_cls_token") or modes.get("pooling_mode") == "cls":
-        return "cls"
-    others = [
-        name for name, on in modes.items() if name.startswith("pooling_mode_") and on and "mean_tokens" not in name
-    ]
-    if others:
+    named = {
+        name.removeprefix("pooling_mode_") for name, on in modes.items() if name.startswith("pooling_mode_") and on
+    }
+    # Newer configurations have one entry, `pooling_mode`: a name, or a list of names whose vectors are joined.
+    mode = modes.get("pooling_mode")
+    named |= {mode} if isinstance(mode, str) else set(mode or ())
+    found = {"cls" if name == "cls_token" else "mean" if name == "mean_tokens" else name for name in named} or {"mean"}
+    if len(found) > 1 or not found <= {"mean", "cls"}:
         raise ValueError(
-            f"pooling {others[0]} of {source} is not supported: expected mean or cls; use sentence-transformers"
+            f"pooling {', '.join(sorted(found))} of {source} is not supported: expected mean or cls; "
+            "use sentence-transformers"
         )
-    return "mean"
+    return found.pop()
 
 
 def _calibration_inputs(source: Path) -> Iterator[dict[str, Any]]:
@@ -142,6 +145,9 @@ def llm_safetensors(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    # The weights are plain fp32 by now, but the model still counts as a GGUF one, which transformers refuses to save.
+    model.hf_quantizer = None
+    del model.config.quantization_config
     model.save_pretrained(target)
     tokenizer_of_gguf(source).save_pretrained(target)
 

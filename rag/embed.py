@@ -27,6 +27,10 @@ BATCH = 8
 """Texts in one inference call: larger batches pad more and were not faster (see docs/decisions.md)."""
 
 
+SPARE = 8
+"""Tokens left free in each part of a long question."""
+
+
 class Embedder(Protocol):
     """What turns text into vectors of length 1."""
 
@@ -117,13 +121,19 @@ class _Tokens:
         return encoded
 
     def _parts(self, text: str) -> list[str]:
-        """The text cut at token borders into parts that fit the window."""
-        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
-        room = self.window - self._special
-        if len(offsets) <= room:
+        """The text cut between words into parts that fit the window, with a little room for what cutting changes."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        if len(encoding.ids) <= self.window - self._special:
             return [text]
-        starts = [offsets[i][0] for i in range(0, len(offsets), room)]
-        return [text[start:end] for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
+        room = self.window - self._special - SPARE
+        starts, words = [0], encoding.word_ids
+        for i in range(1, len(words)):
+            if i - starts[-1] >= room:
+                # Back to the beginning of the word, unless the word alone fills the part.
+                first = next((j for j in range(i, starts[-1], -1) if words[j] != words[j - 1]), i)
+                starts.append(first)
+        cuts = [encoding.offsets[i][0] for i in starts]
+        return [text[start:end] for start, end in zip([0, *cuts[1:]], [*cuts[1:], len(text)], strict=True)]
 
     def _query(self, text: str, embed: Callable[[Sequence[str]], Vectors]) -> npt.NDArray[np.float32]:
         mean = embed(self._parts(self._prompts.get("query", "") + text)).mean(axis=0)

@@ -218,7 +218,7 @@ def _adapted(model: Any, adapter: str) -> Any:
     try:
         from peft import PeftModel
     except ImportError:
-        raise LLMError("llm_adapter needs peft, which is not installed; run `pip install 'footnote[gpu]'`") from None
+        raise LLMError("llm_adapter needs peft, which is not installed; run `pip install peft`") from None
     return PeftModel.from_pretrained(model, adapter).merge_and_unload()
 
 
@@ -237,6 +237,8 @@ class OpenAILLM:
             timeout=settings.llm_timeout,
             max_retries=settings.llm_retries,
         )
+        # The client reads these from the environment: another program's account is nobody's business here.
+        self._client.organization = self._client.project = None
         self.name = settings.llm_model if settings.llm_model != "bundled" else self._only_model()
 
     def count_tokens(self, text: str) -> int:
@@ -256,6 +258,9 @@ class OpenAILLM:
                 stream=True,
             )
             with closing(chunks):
+                kind = chunks.response.headers.get("content-type", "")
+                if "text/event-stream" not in kind:
+                    raise ValueError(f"{kind or 'no content type'} where text/event-stream was expected")
                 for chunk in chunks:
                     if chunk.choices and chunk.choices[0].delta.content:
                         yield chunk.choices[0].delta.content
@@ -263,10 +268,10 @@ class OpenAILLM:
     def _only_model(self) -> str:
         """The model that the server serves first, for servers that serve just one."""
         with self._errors():
-            models = self._client.models.list().data
-        if not models:
+            names = [model.id for model in self._client.models.list().data]
+        if not names:
             raise LLMError(f"the server at {self._settings.llm_base_url} serves no model; load one, or set llm_model")
-        return models[0].id
+        return names[0]
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -294,7 +299,10 @@ class OpenAILLM:
             raise LLMError(
                 f"the server at {url} answered {error.status_code}: {said}; check llm_model and the server's log"
             ) from None
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
+            # The client trusts a server to send what it should: anything else surfaces as one of these.
+            said = " ".join(str(error).split())[:200]
             raise LLMError(
-                f"the server at {url} sent something unexpected: {error}; is it OpenAI-compatible?"
+                f"the server at {url} sent something unexpected: {said}; is it OpenAI-compatible, "
+                "and does llm_base_url end in /v1?"
             ) from None

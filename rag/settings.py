@@ -149,9 +149,9 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"]) or "settings"
-            found = f" (found {first['input']!r})" if first["loc"] and "key" not in name else ""
             message = first["msg"].removeprefix("Value error, ")
+            name = ".".join(str(part) for part in first["loc"]) or message.split()[0]
+            found = f" (found {first['input']!r})" if first["loc"] and "key" not in name else ""
             raise SettingsError(
                 f"setting {name}: {message}{found}; see docs/settings.md, "
                 f"and look in the flags, FOOTNOTE_{name.upper()} and footnote.toml"

@@ -22,6 +22,8 @@ from rag.types import Hit, Vectors
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 MISSING_NUMBERS = 0.5
 """Share of the score that is lost when none of the sentence's numbers is in the passage."""
+FILLER = frozenset(tokens("answer question passage document text follows following"))
+"""Stems that speak about the answer and claim nothing: "The answer is no." holds nothing that words could support."""
 WINDOW_TOKENS = 128
 """Windows longer than this are cut: sentences of real text are shorter, tables and lists may not be."""
 
@@ -73,14 +75,18 @@ class Verifier:
         words: Sequence[frozenset[str]],
         hits: Sequence[Hit],
     ) -> list[Support]:
-        wanted = frozenset(tokens(claim))
+        wanted = frozenset(tokens(claim)) - FILLER
         near = np.array([(cosine + _share(wanted, found)) / 2 for cosine, found in zip(cosines, words, strict=True)])
         supports = []
         for i, hit in enumerate(hits):
             mine = [j for j, window in enumerate(windows) if window.passage == i]
             best = max(mine, key=lambda j: (near[j], -j))
             whole = _share(wanted, frozenset(tokens(hit.chunk.text)))
-            score = (near[best] + whole) / 2 * (1 - MISSING_NUMBERS * _missing_numbers(claim, hit.chunk.text))
+            score = (
+                0.0
+                if not wanted
+                else (near[best] + whole) / 2 * (1 - MISSING_NUMBERS * _missing_numbers(claim, hit.chunk.text))
+            )
             start = hit.chunk.start
             supports.append(
                 Support(float(np.clip(score, 0, 1)), hit, start + windows[best].start, start + windows[best].end)

@@ -15,7 +15,7 @@ from rag.errors import FootnoteError, LLMUnreachable, QuestionError, StoreUnreac
 from ui import records
 
 STATUS: dict[type[FootnoteError], int] = {QuestionError: 422, StoreUnreachable: 503, LLMUnreachable: 503}
-LOOPBACK = ("127.0.0.1", "localhost")
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 class Question(BaseModel):
@@ -27,7 +27,8 @@ class Question(BaseModel):
 
 def create_app(rag: Rag, catalog: Catalog) -> FastAPI:
     """The application over one collection: `/healthz`, `/api/v1/...` and the page at `/`."""
-    app = FastAPI(title="Footnote", docs_url="/api/docs", redoc_url=None, openapi_url="/api/openapi.json")
+    # No interactive documentation: its scripts would come from another host.
+    app = FastAPI(title="Footnote", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     host = rag.settings.host
     if host in LOOPBACK:
         # A page of another site whose name was made to resolve to this machine must not read the documents.

@@ -56,12 +56,11 @@ def _tried(name: str, look: Callable[[], str]) -> Check:
 
 def _versions() -> Iterator[Check]:
     yield Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    yield Check("footnote", True, importlib.metadata.version("footnote"))
-    for package in PACKAGES:
+    for package in ("footnote", *PACKAGES):
         try:
             yield Check(package, True, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
-            yield Check(package, False, "not installed", f"pip install -c constraints.txt {package}")
+            yield Check(package, False, "not installed", "make setup")
 
 
 def _embedder(settings: Settings) -> str:

@@ -58,9 +58,10 @@ def _report(console: Console, result: FileResult) -> None:
 
 
 def _text(record: dict[str, Any]) -> str:
-    files = ", ".join(f"{count} {name}" for name, count in record["files"].items() if count or name == "indexed")
+    files = ", ".join(f"{count} {name}" for name, count in record["files"].items() if count and name != "seen")
     return (
-        f"{files}; {record['chunks']} passages from {record['pages']} pages in {record['seconds']:.1f} s "
+        f"{record['files']['seen']} files: {files or 'none'}; "
+        f"{record['chunks']} passages from {record['pages']} pages in {record['seconds']:.1f} s "
         f"({record['chunks_per_second']:.0f} passages/s, peak memory {record['peak_rss_mb']:.0f} MB)"
     )
 

@@ -5,11 +5,12 @@ Knows nothing about terminals, pages or requests.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
 from ingest.pipeline import Summary
-from rag.types import Answer, Citation, Document, Hit, Sentence, Timings
+from rag.types import Answer, Citation, Document, Hit, Sentence
 
 
 def hit(record: Hit) -> dict[str, Any]:
@@ -30,16 +31,7 @@ def hit(record: Hit) -> dict[str, Any]:
 
 def citation(record: Citation) -> dict[str, Any]:
     """One footnote."""
-    return {
-        "number": record.number,
-        "doc": record.doc,
-        "title": record.title,
-        "page": record.page,
-        "headings": list(record.headings),
-        "start": record.start,
-        "end": record.end,
-        "quote": record.quote,
-    }
+    return asdict(record)
 
 
 def sentence(record: Sentence) -> dict[str, Any]:
@@ -52,11 +44,6 @@ def sentence(record: Sentence) -> dict[str, Any]:
     }
 
 
-def timings(record: Timings) -> dict[str, float | None]:
-    """Milliseconds a stage."""
-    return {name: getattr(record, name) for name in ("retrieve", "first_token", "generate", "verify", "total")}
-
-
 def answer(record: Answer) -> dict[str, Any]:
     """A whole answer."""
     return {
@@ -65,24 +52,14 @@ def answer(record: Answer) -> dict[str, Any]:
         "abstained": record.abstained,
         "sentences": [sentence(s) for s in record.sentences],
         "hits": [hit(h) for h in record.hits],
-        "timings_ms": timings(record.timings),
+        "timings_ms": asdict(record.timings),
         "model": record.model,
     }
 
 
 def document(record: Document) -> dict[str, Any]:
     """One row of `footnote docs`."""
-    return {
-        "doc": record.doc,
-        "title": record.title,
-        "status": record.status,
-        "pages": record.pages,
-        "chunks": record.chunks,
-        "stage": record.stage,
-        "reason": record.reason,
-        "sha256": record.sha256,
-        "size": record.size,
-    }
+    return asdict(record)
 
 
 def summary(record: Summary, peak_rss_mb: float) -> dict[str, Any]:

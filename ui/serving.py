@@ -25,13 +25,19 @@ def serve(settings: Settings, catalog: Catalog, ready: Callable[[str], None]) ->
         FootnoteError: the index or the weights cannot be used.
     """
     listening = _listen(settings.host, settings.port)
-    url = f"http://{settings.host if settings.host != '0.0.0.0' else '127.0.0.1'}:{settings.port}"  # noqa: S104
+    url = url_of(settings.host, settings.port)
     try:
         with Rag.open(settings, create=True, url=url) as rag:
             threading.Thread(target=_warm, args=(rag,), name="load-llm", daemon=True).start()
             _run(rag, catalog, listening, lambda: ready(url))
     finally:
         listening.close()
+
+
+def url_of(host: str, port: int) -> str:
+    """Where a browser on this machine finds what listens on `host`; an address for all interfaces has a local name."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{local}]:{port}" if ":" in local else f"http://{local}:{port}"
 
 
 def _listen(host: str, port: int) -> socket.socket:

