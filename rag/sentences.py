@@ -6,11 +6,12 @@ import re
 
 # A sentence ends at a terminator (with closing quotes, brackets and references such as [3]) before white space, or
 # at a line break that ends a paragraph or comes before a list mark. Ideographic terminators need no space.
+# Possessive, and begun only at the first of several marks: linear in the length of the text.
 _END = re.compile(
-    r"[.!?…]+[\"'”’)\]]*[.!?…]*(?:\[\d{1,4}\])*(?=\s)"
-    r"|[\u3002\uff01\uff1f]+[\u300d\u300f\u201d]?"
-    r"|(?=\n\s*\n)"
-    r"|(?=\n\s*(?:[-*•●◦▪–]|\d+[.)])\s)"
+    r"(?<![.!?…])[.!?…]++(?:[\"'”’)\]]++[.!?…]*+)?+(?:\[\d{1,4}\])*+(?=\s)"
+    r"|[\u3002\uff01\uff1f]++[\u300d\u300f\u201d]?"
+    r"|(?=\n[^\S\n]*+\n)"
+    r"|(?=\n[^\S\n]*+(?:[-*•●◦▪–]|\d++[.)])\s)"
 )
 _OPENING = "\"'“‘([«-–—*•"
 _LOOK = 40

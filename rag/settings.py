@@ -151,11 +151,15 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             message = first["msg"].removeprefix("Value error, ")
             name = ".".join(str(part) for part in first["loc"]) or message.split()[0]
-            found = f" (found {first['input']!r})" if first["loc"] and "key" not in name else ""
+            # What stands under an unknown name may be a key that was misspelled: it is not repeated.
+            told = first["loc"] and "key" not in name and first["type"] != "extra_forbidden"
+            found = f" (found {first['input']!r})" if told else ""
             raise SettingsError(
                 f"setting {name}: {message}{found}; see docs/settings.md, "
                 f"and look in the flags, FOOTNOTE_{name.upper()} and footnote.toml"
             ) from None
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"footnote.toml is not valid UTF-8 ({error.reason}); save it as UTF-8") from None
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(
                 f"footnote.toml is not valid TOML: {error}; mend that line or remove the file"

@@ -84,10 +84,14 @@ def _local_or_hub(spec: str, setting: str) -> Path:
     if not HUB_ID.match(spec):
         raise WeightsError(f"no weights at {path} (setting {setting}); give `bundled`, an existing path or a hub id")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(spec, local_files_only=True))
+    except HFValidationError:
+        raise WeightsError(
+            f"no weights at {path} (setting {setting}); give `bundled`, an existing path or a hub id"
+        ) from None
     except LocalEntryNotFoundError:
         raise WeightsError(
             f"weights {spec} (setting {setting}) are not on this machine; run `hf download {spec}`"
@@ -156,7 +160,8 @@ def _temporary(target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for left in target.parent.glob(f".{target.name}.*"):
-            if not psutil.pid_exists(int(left.suffix[1:])):
+            # One with our own number is from a process of an earlier boot.
+            if int(left.suffix[1:]) == os.getpid() or not psutil.pid_exists(int(left.suffix[1:])):
                 shutil.rmtree(left, ignore_errors=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         temporary.mkdir()

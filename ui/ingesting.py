@@ -26,7 +26,7 @@ def ingest_with_progress(settings: Settings, catalog: Catalog, paths: Sequence[P
         StoreError: the index cannot be written.
     """
     _all_exist(paths)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with (
         Rag.open(settings, create=True) as rag,

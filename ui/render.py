@@ -64,7 +64,8 @@ def _sentence(sentence: Sentence) -> str:
         mark = f'<span class="fn-mark-unsupported">{UNSUPPORTED}</span>'
         return f'<span class="fn-sentence fn-unsupported">{safe(sentence.text)}</span> {mark}'
     marks = "".join(
-        f'<sup class="fn-mark" title="{safe(place(c))}">&#91;{c.number}&#93;</sup>' for c in sentence.citations
+        f'<sup class="fn-mark" title="{safe(" ".join(place(c).split()))}">&#91;{c.number}&#93;</sup>'
+        for c in sentence.citations
     )
     return f'<span class="fn-sentence">{safe(sentence.text)}</span>{marks}'
 

@@ -9,6 +9,7 @@ import io
 import json
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,10 @@ UNSUPPORTED = "(not found in your documents)"
 
 def harmless(text: str) -> str:
     """The text with control characters other than line breaks and tabs replaced by a visible mark."""
-    return "".join(c if c in "\n\t" or (c.isprintable() or c == " ") else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(
+        c if c in "\n\t" or c.isprintable() or unicodedata.category(c) == "Zs" else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
 
 
 def _quote(text: str, width: int = 220) -> str:
@@ -48,7 +52,7 @@ def hits(found: Sequence[Hit]) -> str:
 
 def stream_answer(events: Iterator[Event], out: Console | None = None) -> Answer:
     """Show an answer as it is written where stdout is a terminal, then its checked form."""
-    console = out or Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True)
+    console = out or Console(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=True)
     shown = ""
     for event in events:
         if isinstance(event, Piece) and console.is_terminal:
@@ -85,7 +89,7 @@ def _note(citation: Citation) -> str:
 
 def _rendered(table: Table) -> str:
     """A table as plain text, as wide as it needs to be."""
-    console = Console(file=io.StringIO(), width=200, highlight=False)
+    console = Console(file=io.StringIO(), width=200, highlight=False, emoji=False)
     console.print(table)
     return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())  # type: ignore[attr-defined]
 

@@ -140,12 +140,23 @@ def test_equal_passages_are_cited_together_but_not_without_end(open_rag: OpenRag
 
 def test_a_place_in_two_overlapping_passages_is_cited_once(open_rag: OpenRag) -> None:
     shared = "Gamma nine ten eleven twelve."
-    text = (
-        f"Alpha one two three four. Beta five six seven eight. {shared} Delta red green blue white. Omega black grey."
-    )
+    text = f"Alpha one two three four. Beta five six seven eight. {shared} Delta red green blue white. Omega."
     rag = open_rag({"a.txt": text}, ParrotLLM(shared), chunk_tokens=16, chunk_overlap=8, min_relevance=-1)
     assert [chunk.text.count(shared) for chunk in rag.store.fetch(sorted(rag.store.ids()))] == [1, 1]
     assert [citation.quote for citation in citations(rag.answer("gamma nine ten?"))] == [shared]
+
+
+@pytest.mark.xfail(strict=True, reason="rag/answer.py: _cited drops the best place of two overlapping passages")
+def test_the_best_place_comes_first_and_is_not_lost_where_passages_overlap(open_rag: OpenRag) -> None:
+    shared = "Gamma nine ten eleven twelve."
+    text = f"Alpha one two three four. Beta five six seven eight. {shared} Delta red green blue white. Omega."
+    copies = {f"{name}.txt": f"{shared} Alpha one two." for name in "bcd"}
+    rag = open_rag({"a.txt": text, **copies}, ParrotLLM(shared), chunk_tokens=16, chunk_overlap=8, passages=9)
+    answer = rag.answer("alpha one two three four beta five six seven eight gamma nine ten eleven")
+    first, *others, last = [Path(hit.chunk.doc).name for hit in answer.hits]
+    assert (first, sorted(others), last) == ("a.txt", ["b.txt", "c.txt", "d.txt"], "a.txt")
+    cited = [Path(citation.doc).name for citation in citations(answer)]
+    assert cited == [first, *others[: MOST_CITATIONS - 1]]
 
 
 def test_only_the_passages_that_were_shown_to_the_model_are_cited(open_rag: OpenRag) -> None:
@@ -207,6 +218,14 @@ def test_a_model_that_goes_round_in_circles_is_stopped(open_rag: OpenRag) -> Non
     assert llm.stopped
 
 
+def test_a_model_that_goes_round_in_circles_inside_a_sentence_is_stopped_too(open_rag: OpenRag) -> None:
+    llm = ParrotLLM(f"{MAMMALS} And the ship goes on and on, " + "and the ship goes on and on, " * 200)
+    answer = open_rag(DOCUMENTS, llm).answer(QUESTION)
+    assert answer.text.startswith(MAMMALS)
+    assert answer.text.count("ship") < 3
+    assert llm.stopped
+
+
 def test_a_last_sentence_that_repeats_an_earlier_one_is_dropped(open_rag: OpenRag) -> None:
     answer = open_rag(DOCUMENTS, ParrotLLM(f"{MAMMALS} {TITANIC} {MAMMALS.upper()}")).answer(QUESTION)
     assert [sentence.text for sentence in answer.sentences] == [MAMMALS, TITANIC]
@@ -240,6 +259,13 @@ def test_the_model_is_shown_the_passages_the_history_and_the_question(open_rag: 
     assert asked.role == "user"
     assert DOCUMENTS["whales.txt"] in asked.content
     assert asked.content.endswith(f"Question: {QUESTION}")
+
+
+@pytest.mark.parametrize(("model", "told"), [("bundled", False), ("someone/bigger", True)])
+def test_only_a_model_that_can_decline_is_told_how_to(open_rag: OpenRag, model: str, told: bool) -> None:
+    llm = ParrotLLM(MAMMALS)
+    open_rag(DOCUMENTS, llm, llm_model=model).answer(QUESTION)
+    assert (ABSTENTION in llm.asked[0][0].content) is told
 
 
 def test_the_same_question_gets_the_same_answer(open_rag: OpenRag) -> None:

@@ -61,6 +61,14 @@ def test_a_prompt_holds_the_rules_the_passages_with_their_places_and_the_questio
     assert used == tuple(hits)
 
 
+def test_only_a_model_that_can_decline_is_asked_to() -> None:
+    hits = hits_of(["Whales are mammals."])
+    told, untold = (build("Why?", [], hits, 1000, words, decline)[0][0].content for decline in (True, False))
+    assert told.startswith(untold)
+    assert ABSTENTION in told
+    assert ABSTENTION not in untold
+
+
 @given(
     TEXT, HISTORY, st.lists(TEXT, min_size=1, max_size=6), st.integers(200, 900), st.sampled_from([words, characters])
 )

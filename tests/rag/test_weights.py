@@ -118,7 +118,6 @@ def test_a_hub_id_that_is_not_here_names_the_command_and_reaches_for_no_network(
     assert "llm_model" in message
 
 
-@pytest.mark.xfail(strict=True, reason="rag/weights.py lets huggingface_hub's HFValidationError through")
 @pytest.mark.parametrize("spec", ["models/my--model", "models/model..gguf", "models/model.git"])
 def test_what_cannot_be_a_hub_id_is_a_missing_path(spec: str) -> None:
     assert spec in refusal(lambda: find_llm(spec))
@@ -184,7 +183,6 @@ def test_what_dead_processes_left_behind_is_removed_and_the_livings_is_kept(tmp_
     assert list(tmp_path.iterdir()) == [alive]
 
 
-@pytest.mark.xfail(strict=True, reason="rag/weights.py takes a namesake's leftover for its own and cannot start")
 def test_what_a_dead_process_with_our_number_left_behind_is_removed(tmp_path: Path) -> None:
     # In a container every start has the same process number.
     folder(tmp_path / f".{target(tmp_path, 'no-such-recipe').name}.{os.getpid()}", model__xml=b"half")

@@ -127,6 +127,13 @@ def test_an_abstention_has_no_marks_and_its_panel_shows_the_closest_passages() -
     assert not panel.xpath("//mark")
 
 
+def test_an_answer_without_footnotes_has_a_panel_of_the_closest_passages() -> None:
+    panel = check_markup(render.sources(answered(Sentence("Whales fly.", 0.1), hits=(WHALES,))))
+    assert "Closest passages (1)" in panel.text_content()
+    assert panel.xpath("//details/@open")
+    assert WHALES.chunk.text in panel.text_content()
+
+
 def test_the_panel_marks_each_quote_inside_its_passage() -> None:
     record = answered(
         Sentence("Whales breathe.", 0.9, (cite(2, WHALES, "They breathe air."),)),
@@ -212,7 +219,6 @@ def test_control_characters_are_shown_as_such(character: str) -> None:
     assert shown(check_markup(render.question(f"a{character}b"))) == "a\N{REPLACEMENT CHARACTER}b"
 
 
-@pytest.mark.xfail(strict=True, reason="ui/render.py puts `<br>` into the title attribute")
 def test_a_line_break_in_a_files_name_does_not_become_a_tag_in_an_attribute() -> None:
     hit = make_hit("Ships float.", 2, doc="/documents/two\nlines.pdf")
     root = check_markup(render.answer(answered(Sentence("Ships float.", 0.9, (cite(1, hit),)), hits=(hit,))))

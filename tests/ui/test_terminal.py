@@ -85,6 +85,11 @@ def test_an_abstention_names_the_closest_places_and_marks_nothing() -> None:
     ]
 
 
+def test_an_answer_without_footnotes_names_the_closest_places() -> None:
+    output = terminal.answer(answered(Sentence("Whales fly.", 0.1), hits=(SHIPS,)))
+    assert output.splitlines() == ["Whales fly. (not found in your documents)", "", "Closest passages:", "  ships.pdf"]
+
+
 def test_hits_show_place_score_ranks_and_text() -> None:
     hit = Hit(WHALES.chunk, 0.87654, (Via("dense", 2, 0.5), Via("bm25", 1, 7.0)))
     output = terminal.hits([hit, SHIPS])
@@ -117,7 +122,6 @@ def test_escapes_never_reach_the_terminal(text: str, heading: str, doc: str, sai
 
 
 @pytest.mark.parametrize("text", ["1\u00a0000 kr", "12\u202f345", "ideographic\u3000space", "thin\u2009space"])
-@pytest.mark.xfail(strict=True, reason="ui/terminal.py shows every space but the plain one as a control character")
 def test_spaces_of_other_widths_stay_spaces(text: str) -> None:
     assert terminal.harmless(text).split() == text.split()
 
@@ -154,7 +158,6 @@ def test_where_nobody_watches_the_answer_is_written_once_and_rich_markup_stays_t
     assert capsys.readouterr().out == f"{terminal.answer(MARKED_UP)}\n"
 
 
-@pytest.mark.xfail(strict=True, reason="ui/terminal.py leaves rich to turn `:100:` into an emoji")
 def test_text_between_colons_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     record = answered(Sentence("Mix them 1:100:5, see :book:.", 0.1))
     terminal.stream_answer(events_of(record))
