@@ -28,6 +28,8 @@ from rag.verify import Support, Verifier
 MORE_CITATIONS = 0.05
 """A further passage is cited too where its support is this close to the best one's."""
 MOST_CITATIONS = 3
+Place = tuple[str, int, int]
+"""A document's id with start and end of a span in it."""
 LOOP = re.compile(r"(.{2,80}?)\1{2,}\s{0,2}$", re.DOTALL)
 LOOP_LENGTH = 60
 """Characters that an end must repeat itself for: shorter repetitions occur in real text."""
@@ -125,18 +127,21 @@ class Rag:
     def _checked(self, text: str, hits: Sequence[Hit]) -> tuple[Sentence, ...]:
         """The answer's sentences with their support and footnotes."""
         parts = [text[start:end] for start, end in sentences.split(text)]
-        numbers: dict[tuple[str, int, int], int] = {}
+        numbers: dict[Place, int] = {}
         return tuple(
             self._cited(part, supports, numbers)
             for part, supports in zip(parts, self._verifier.check(parts, hits), strict=True)
         )
 
-    def _cited(self, text: str, supports: Sequence[Support], numbers: dict[tuple[str, int, int], int]) -> Sentence:
+    def _cited(self, text: str, supports: Sequence[Support], numbers: dict[Place, int]) -> Sentence:
         best = supports[0].score if supports else 0.0
         enough = max(self.settings.min_support, best - MORE_CITATIONS)
         # Neighbouring passages overlap, so two of them may hold the same place.
-        good = {(s.hit.chunk.doc_id, s.start, s.end): s for s in reversed(supports) if s.score >= enough}
-        chosen = list(reversed(good.values()))[:MOST_CITATIONS]
+        good: dict[Place, Support] = {}
+        for support in supports:
+            if support.score >= enough:
+                good.setdefault(_place(support), support)
+        chosen = list(good.values())[:MOST_CITATIONS]
         return Sentence(text, round(best, 4), tuple(_citation(support, numbers) for support in chosen))
 
     def close(self) -> None:
@@ -170,10 +175,14 @@ class _Clock:
         return round((time.perf_counter() - self._start) * 1000, 1)
 
 
-def _citation(support: Support, numbers: dict[tuple[str, int, int], int]) -> Citation:
+def _place(support: Support) -> Place:
+    return support.hit.chunk.doc_id, support.start, support.end
+
+
+def _citation(support: Support, numbers: dict[Place, int]) -> Citation:
     """The footnote for a place; the same place keeps its number throughout an answer."""
     chunk, start, end = support.hit.chunk, support.start, support.end
-    number = numbers.setdefault((chunk.doc_id, start, end), len(numbers) + 1)
+    number = numbers.setdefault(_place(support), len(numbers) + 1)
     quote = chunk.text[start - chunk.start : end - chunk.start]
     return Citation(number, chunk.doc, chunk.title, chunk.page, chunk.headings, start, end, quote)
 

@@ -186,6 +186,10 @@ class TransformersLLM:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        if settings.llm_adapter and not (Path(settings.llm_adapter) / "adapter_config.json").exists():
+            raise SettingsError(
+                f"llm_adapter: no adapter_config.json in {settings.llm_adapter}; give the directory of a PEFT adapter"
+            )
         folder = weights.path
         if folder.suffix == ".gguf":
             why = f"converting the language model {weights.name} to safetensors"
@@ -241,8 +245,6 @@ class TransformersLLM:
 
 
 def _adapted(model: Any, adapter: str) -> Any:
-    if not (Path(adapter) / "adapter_config.json").exists():
-        raise SettingsError(f"llm_adapter: no adapter_config.json in {adapter}; give the directory of a PEFT adapter")
     try:
         from peft import PeftModel
     except ImportError:

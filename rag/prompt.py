@@ -5,6 +5,7 @@ Pure; knows nothing about models.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from rag.errors import QuestionError
@@ -18,6 +19,10 @@ HISTORY_SHARE = 4
 """At most a quarter of the budget goes to earlier turns: the passages matter more."""
 PER_MESSAGE = 8
 """Tokens that a chat template spends around one message, rounded up."""
+
+
+_CONTROL = re.compile(r"(?<=<)(?=\||/?s>|(?:start|end)_of_turn>)|(?<=\|)(?=>)|(?<=\[)(?=/?INST\])")
+"""The places inside control tokens of the common chat templates where a space breaks them."""
 
 
 def build(
@@ -61,8 +66,8 @@ def build(
 
 
 def plain(text: str) -> str:
-    """Text that no chat template can take for one of its control tokens, such as `<|im_start|>`."""
-    return text.replace("<|", "< |").replace("|>", "| >")
+    """Text that no chat template can take for one of its control tokens, such as `<|im_start|>`, `</s>` or `[INST]`."""
+    return _CONTROL.sub(" ", text)
 
 
 def _passage(number: int, hit: Hit) -> str:

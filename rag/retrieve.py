@@ -45,6 +45,8 @@ class Retriever:
         limit = self._settings.max_question_chars
         if not question:
             raise QuestionError("the question is empty; write what you want to know")
+        if not question.isascii() and question != question.encode("utf-8", "replace").decode():
+            raise QuestionError("the question holds bytes that are no text; write it in UTF-8")
         if len(question) > limit:
             raise QuestionError(
                 f"the question has {len(question):,} characters, at most {limit:,} are taken; "

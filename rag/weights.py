@@ -160,8 +160,9 @@ def _temporary(target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for left in target.parent.glob(f".{target.name}.*"):
+            number = left.suffix[1:]
             # One with our own number is from a process of an earlier boot.
-            if int(left.suffix[1:]) == os.getpid() or not psutil.pid_exists(int(left.suffix[1:])):
+            if not number.isdigit() or int(number) == os.getpid() or not psutil.pid_exists(int(number)):
                 shutil.rmtree(left, ignore_errors=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         temporary.mkdir()

@@ -13,7 +13,7 @@ from rag.types import Answer, Citation, Hit, Sentence
 from ui.records import place
 
 _MARKUP = re.compile(r"[^\w\s.,;:?'–—…\u00a0-\uffff\U00010000-\U0010ffff]|_")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 CURSOR = '<span class="fn-cursor"></span>'
 UNSUPPORTED = "not found in your documents"
 

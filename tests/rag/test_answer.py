@@ -146,7 +146,6 @@ def test_a_place_in_two_overlapping_passages_is_cited_once(open_rag: OpenRag) ->
     assert [citation.quote for citation in citations(rag.answer("gamma nine ten?"))] == [shared]
 
 
-@pytest.mark.xfail(strict=True, reason="rag/answer.py: _cited drops the best place of two overlapping passages")
 def test_the_best_place_comes_first_and_is_not_lost_where_passages_overlap(open_rag: OpenRag) -> None:
     shared = "Gamma nine ten eleven twelve."
     text = f"Alpha one two three four. Beta five six seven eight. {shared} Delta red green blue white. Omega."

@@ -130,9 +130,6 @@ def test_a_question_that_is_too_long_is_refused_with_the_limit(open_rag: OpenRag
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True, raises=TypeError, reason="rag/retrieve.py lets lone surrogates through to the tokenizer"
-)
 def test_a_question_of_bytes_that_are_no_text_is_answered_or_refused(real_settings: Settings) -> None:
     # What a shell passes on from a terminal in another encoding, and what JSON can escape.
     embedder = open_embedder(real_settings)
