@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 CALIBRATION_TEXTS = 64
+Q8_CHAIN = ("Convert", "Reshape", "Multiply", "Subtract", "Convert")
+"""How GenAI's OpenVINO model turns stored Q8_0 weights into a matrix, seen from the multiplication."""
+Q8_ZERO = 128
 
 
 def embedder_fp32(source: Path, target: Path) -> None:
@@ -101,14 +105,70 @@ def _calibration_inputs(source: Path) -> Iterator[dict[str, Any]]:
 
 
 def llm_q8(source: Path, target: Path) -> None:
-    """A GGUF of any quantisation -> Q8_0 GGUF, and beside it the OpenVINO model that GenAI makes of it.
+    """A GGUF of any quantisation -> Q8_0 GGUF, and beside it the OpenVINO model that GenAI makes of it, rearranged.
 
     OpenVINO GenAI mis-reads Q4_1 weights; Q8_0 is read right.
     """
+    import openvino as ov
     import openvino_genai
 
     repack(source, target / "model.gguf")
-    openvino_genai.LLMPipeline(str(target / "model.gguf"), "CPU", enable_save_ov_model=True)
+    made = target / "made"
+    made.mkdir()
+    (made / "model.gguf").symlink_to(target / "model.gguf")
+    openvino_genai.LLMPipeline(str(made / "model.gguf"), "CPU", enable_save_ov_model=True)
+    ov.save_model(joined(made / "openvino_model.xml"), target / "openvino_model.xml", compress_to_fp16=False)
+    for file in made.glob("openvino_*tokenizer.*"):
+        file.rename(target / file.name)
+    shutil.rmtree(made)
+
+
+def joined(path: Path) -> Any:
+    """The model with fewer, larger multiplications that give the same numbers, bit for bit.
+
+    GenAI writes Q8_0 weights as unsigned with a zero point of 128, and a matrix each for query, key and value, and for
+    gate and up. Here weights are signed, and matrices that are multiplied with the same input are one.
+    """
+    import numpy as np
+    import openvino as ov
+    from openvino import opset13 as op
+
+    model = ov.Core().read_model(path)
+    siblings: dict[tuple[str, int], list[tuple[Any, Any, Any]]] = {}
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "MatMul" and (weights := _q8_weights(node)) is not None:
+            given = node.input_value(0)
+            siblings.setdefault((given.get_node().get_friendly_name(), given.get_index()), []).append((node, *weights))
+    for matrices in siblings.values():
+        values = np.concatenate([values for _, values, _ in matrices])
+        scales = np.concatenate([scales for _, _, scales in matrices])
+        rows, groups, size = values.shape
+        weights = op.multiply(op.convert(op.constant(values), "f16"), op.constant(scales))
+        flat = op.reshape(weights, op.constant(np.array([rows, groups * size])), False)
+        product = op.matmul(matrices[0][0].input_value(0), op.convert(flat, "f32"), False, True)
+        lengths = op.constant(np.array([values.shape[0] for _, values, _ in matrices]))
+        parts = op.variadic_split(product, op.constant(np.int64(-1)), lengths) if len(matrices) > 1 else product
+        for i, (node, _, _) in enumerate(matrices):
+            node.output(0).replace(parts.output(i))
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _q8_weights(matmul: Any) -> tuple[Any, Any] | None:
+    """Signed values (rows, groups, 32) and scales (rows, groups, 1) of a multiplication with Q8_0 weights."""
+    import numpy as np
+
+    node, beside = matmul.input_value(1).get_node(), {}
+    for name in Q8_CHAIN:
+        if node.get_type_name() != name:
+            return None
+        if node.get_input_size() > 1:
+            beside[name] = node.input_value(1).get_node()
+        node = node.input_value(0).get_node()
+    zero = beside["Subtract"].input_value(0).get_node()
+    if node.get_type_name() != "Constant" or not (zero.data == Q8_ZERO).all():
+        return None
+    return (node.data.astype(np.int16) - Q8_ZERO).astype(np.int8), beside["Multiply"].data
 
 
 def repack(source: Path, target: Path) -> None:

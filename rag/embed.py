@@ -36,6 +36,8 @@ class Embedder(Protocol):
 
     id: str
     """Name and hash of the weights: vectors of different ids must not be compared."""
+    backend: str
+    """What runs it, as in the setting `embed_backend`."""
     dim: int
     window: int
     """Longest text in tokens, special tokens included."""
@@ -148,6 +150,7 @@ class OpenVINOEmbedder(_Tokens):
         super().__init__(weights)
         self._weights, self._cache, self._cores, self._int8 = weights, cache, cores, int8
         self._one_at_a_time = threading.Lock()
+        self.backend = "openvino-int8" if int8 else "openvino"
 
     @cached_property
     def _queue(self) -> Any:

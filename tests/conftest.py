@@ -33,6 +33,7 @@ class WordCountEmbedder:
     """Counts words into 64 buckets by the sum of their letters; texts with the same words have cosine 1."""
 
     id = "word-counts@1"
+    backend = "word-counts"
     dim = 64
     window = 256
 

@@ -41,7 +41,7 @@ def run(settings: Settings, texts: int, progress: Callable[[str], None]) -> dict
     return {
         "texts": texts,
         "tokens_per_text": round(statistics.mean(len(ours.tokens(text)) for text in sample), 1),
-        "backend": getattr(ours, "backend", type(ours).__name__),
+        "backend": ours.backend,
         "ours": round(statistics.median(rates["ours"]), 2),
         "peer": round(statistics.median(rates["peer"]), 2),
         "ratio": round(statistics.median(ratios), 2),

@@ -6,6 +6,7 @@ their fusion into ten hits, and the hits' texts.
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 import uuid
@@ -158,6 +159,9 @@ def _text(rng: np.random.Generator) -> str:
 
 def _query(stores: dict[str, Store], seed: int, progress: Callable[[str], None]) -> dict[str, list[float]]:
     """Milliseconds of each query; the peer answers one of ours in `OUR_QUERIES / PEER_QUERIES`, spread evenly."""
+    # The peer keeps every point as Python objects: Python's garbage collector shall not go through them in our time.
+    gc.collect()
+    gc.freeze()
     rng = np.random.default_rng(seed + 1)
     milliseconds: dict[str, list[float]] = {side: [] for side in stores}
     every = OUR_QUERIES // PEER_QUERIES

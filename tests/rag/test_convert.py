@@ -123,3 +123,21 @@ def test_the_chat_template_of_a_gguf_is_the_one_that_openvino_applies(source: Pa
     ours = tokenizer_of_gguf(source).apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     theirs = openvino_genai.Tokenizer(str(q8.parent)).apply_chat_template(turns, add_generation_prompt=True)
     assert ours == theirs
+
+
+@pytest.mark.slow
+def test_the_rearranged_model_writes_what_genais_own_does(converted_cache: Path, tmp_path: Path) -> None:
+    """Joining and signing the weights changes no word of what the model writes."""
+    import openvino_genai
+
+    ours = converted("llm-q8-1", find_llm("bundled"), converted_cache, "converting")
+    (tmp_path / "model.gguf").symlink_to(ours / "model.gguf")
+    prompts = ["The capital of France is", "def fibonacci(n):", "Größe, 你好 and 1,234.5:"]
+    written = []
+    for model in (tmp_path / "model.gguf", ours):
+        pipeline = openvino_genai.LLMPipeline(str(model), "CPU")
+        config = pipeline.get_generation_config()
+        config.max_new_tokens, config.do_sample, config.apply_chat_template = 32, False, False
+        written.append([pipeline.generate(prompt, config) for prompt in prompts])
+    assert written[0] == written[1]
+    assert all(written[0])
