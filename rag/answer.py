@@ -34,6 +34,7 @@ LOOP = re.compile(r"(.{2,80}?)\1{2,}\s{0,2}$", re.DOTALL)
 LOOP_LENGTH = 60
 """Characters that an end must repeat itself for: shorter repetitions occur in real text."""
 LOOK_BACK = 400
+MARKS = re.compile(r"[ \t]*\[\d{1,3}(?:\s*[,–-]\s*\d{1,3})*\]")
 
 
 class Rag:
@@ -107,8 +108,9 @@ class Rag:
                 first_ms = first_ms or clock.since_lap()
                 text += piece
                 yield Piece(piece)
-                if _repetition(text) is not None:
+                if _repetition(_unmarked(text)) is not None:
                     break
+        text = _unmarked(text)
         text = text[: _repetition(text, ended=True)]
         generate_ms = clock.lap()
         checked = self._checked(text, used)
@@ -194,6 +196,11 @@ def _abstained(question: str, hits: Sequence[Hit], timings: Timings, model: str 
 def _declines(text: str) -> bool:
     """True where the model wrote the abstention, or nothing."""
     return not text.strip() or text.strip().startswith(ABSTENTION.removesuffix("."))
+
+
+def _unmarked(text: str) -> str:
+    """The text without `[1]` and the like: footnotes are computed, a model's own would pass for them."""
+    return MARKS.sub("", text)
 
 
 def _repetition(text: str, ended: bool = False) -> int | None:

@@ -326,3 +326,16 @@ def test_a_collection_that_does_not_exist_is_named(open_rag: OpenRag) -> None:
     rag = open_rag(DOCUMENTS)
     with pytest.raises(CollectionMissing, match="'letters'"):
         open_store(rag.settings.model_copy(update={"collection": "letters"}), rag.embedder)
+
+
+def test_marks_that_the_model_makes_up_do_not_pass_for_footnotes(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS, ParrotLLM(f"{MAMMALS[:-1]} [7]. Zebras juggle quartz [1, 2][3-5]."))
+    answer = rag.answer(QUESTION)
+    assert "[" not in answer.text
+    assert [sentence.supported for sentence in answer.sentences] == [True, False]
+
+
+def test_a_loop_that_counts_its_marks_is_cut(open_rag: OpenRag) -> None:
+    loop = " ".join(f"[{n}] see the whale page" for n in range(1, 30))
+    answer = open_rag(DOCUMENTS, ParrotLLM(f"{MAMMALS} {loop}")).answer(QUESTION)
+    assert answer.text.count("see the whale page") <= 2
