@@ -60,8 +60,9 @@ def _report(console: Console, result: FileResult) -> None:
 def _text(record: dict[str, Any]) -> str:
     files = ", ".join(f"{count} {name}" for name, count in record["files"].items() if count and name != "seen")
     return (
-        f"{record['files']['seen']} files: {files or 'none'}; "
-        f"{record['chunks']} passages from {record['pages']} pages in {record['seconds']:.1f} s "
+        f"{records.counted(record['files']['seen'], 'file')}: {files or 'none'}; "
+        f"{records.counted(record['chunks'], 'passage')} from {records.counted(record['pages'], 'page')} "
+        f"in {record['seconds']:.1f} s "
         f"({record['chunks_per_second']:.0f} passages/s, peak memory {record['peak_rss_mb']:.0f} MB)"
     )
 

@@ -75,6 +75,11 @@ def summary(record: Summary, peak_rss_mb: float) -> dict[str, Any]:
     }
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 page`, `2 pages`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def place(record: Citation | Hit) -> str:
     """Where something is, for people: file, page and section."""
     at = record.chunk if isinstance(record, Hit) else record

@@ -18,6 +18,7 @@ from rag.answer import Rag
 from rag.errors import FootnoteError
 from rag.types import Answer, Finished, Message, Piece
 from ui import render
+from ui.records import counted
 
 TITLE = "Footnote"
 READY = gr.update(value="", submit_btn=True, stop_btn=False)
@@ -147,7 +148,7 @@ def _header(catalog: Catalog, collection: str) -> str:
     passages = sum(document.chunks for document in documents)
     return (
         f'<div class="fn-bar"><span class="fn-name">{TITLE}</span>'
-        f'<span class="fn-about">{len(documents)} documents, {passages} passages in '
+        f'<span class="fn-about">{counted(len(documents), "document")}, {counted(passages, "passage")} in '
         f"{render.safe(collection)}</span></div>"
     )
 
