@@ -104,9 +104,16 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
             respond, [box, conversation], outputs, concurrency_limit=8, show_progress="hidden", api_visibility="private"
         )
         quiet: Any = {"cancels": [asked], "show_progress": "hidden", "api_visibility": "private"}
-        box.stop(_stopped, conversation, outputs, **quiet)
+        # What the cancelled answer still had on its way must not come after the mark: first cancel, then mark.
+        box.stop(None, **quiet).then(_stopped, conversation, outputs, show_progress="hidden", api_visibility="private")
         for event in (clear.click, chat.clear):
-            event(lambda: (READY, [], NO_SOURCES, Conversation()), None, outputs, **quiet)
+            event(None, **quiet).then(
+                lambda: (READY, [], NO_SOURCES, Conversation()),
+                None,
+                outputs,
+                show_progress="hidden",
+                api_visibility="private",
+            )
         blocks.load(
             lambda: _header(catalog, collection), None, header, show_progress="hidden", api_visibility="private"
         )
