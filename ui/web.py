@@ -21,8 +21,6 @@ from ui import render
 from ui.records import counted
 
 TITLE = "Footnote"
-READY = gr.update(value="", submit_btn=True, stop_btn=False)
-BUSY = gr.update(value="", submit_btn=False, stop_btn=True)
 NO_SOURCES = '<div class="fn-empty">The passages behind each footnote appear here.</div>'
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Ubuntu", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
@@ -108,7 +106,7 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
         box.stop(None, **quiet).then(_stopped, conversation, outputs, show_progress="hidden", api_visibility="private")
         for event in (clear.click, chat.clear):
             event(None, **quiet).then(
-                lambda: (READY, [], NO_SOURCES, Conversation()),
+                lambda: (_ready(), [], NO_SOURCES, Conversation()),
                 None,
                 outputs,
                 show_progress="hidden",
@@ -123,7 +121,7 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
 def _respond(rag: Rag, question: str, conversation: Conversation) -> Iterator[Update]:
     """The page's updates for one question: the text as it is written, then the checked answer with its sources."""
     asked, text = conversation.showing("user", render.question(question)), ""
-    yield BUSY, *_writing(asked, text)
+    yield _busy(), *_writing(asked, text)
     try:
         for event in rag.stream(question, conversation.history):
             if isinstance(event, Piece):
@@ -131,7 +129,7 @@ def _respond(rag: Rag, question: str, conversation: Conversation) -> Iterator[Up
                 yield gr.skip(), *_writing(asked, text)
             elif isinstance(event, Finished):
                 done = replace(asked, history=conversation.history).answered(event.answer)
-                yield READY, list(done.turns), render.sources(event.answer) or NO_SOURCES, done
+                yield _ready(), list(done.turns), render.sources(event.answer) or NO_SOURCES, done
     except FootnoteError as error:
         failed = asked.showing("assistant", render.problem(str(error)))
         yield gr.update(value=question, submit_btn=True, stop_btn=False), list(failed.turns), NO_SOURCES, failed
@@ -147,7 +145,17 @@ def _stopped(conversation: Conversation) -> Update:
     """What was written so far, marked as not checked."""
     *before, last = conversation.turns or ({"role": "assistant", "content": ""},)
     kept = replace(conversation, turns=(*before, {**last, "content": render.stopped(last["content"])}))
-    return READY, list(kept.turns), NO_SOURCES, kept
+    return _ready(), list(kept.turns), NO_SOURCES, kept
+
+
+def _ready() -> Any:
+    """The question box, empty and waiting. Made anew each time, because Gradio takes updates apart."""
+    return gr.update(value="", submit_btn=True, stop_btn=False)
+
+
+def _busy() -> Any:
+    """The question box while an answer is being written."""
+    return gr.update(value="", submit_btn=False, stop_btn=True)
 
 
 def _header(catalog: Catalog, collection: str) -> str:

@@ -181,6 +181,8 @@ def test_a_new_conversation_and_a_narrow_screen(
     person = Person(browser, serve(rag, catalog), width=360)
     person.ask("the rent is due monthly", ".fn-notes")
     assert person.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    person.ask("is the rent due monthly", ".fn-notes >> nth=1")
+    assert person.page.input_value("#fn-question textarea") == ""
     person.page.click("text=New conversation")
     person.page.wait_for_selector(".fn-answer", state="detached")
     assert "appear here" in person.text("#fn-sources")
