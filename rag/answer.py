@@ -46,19 +46,20 @@ class Rag:
         self._llm, self._loading = llm, Lock()
 
     @classmethod
-    def open(cls, settings: Settings, create: bool = False, url: str = "") -> Self:
+    def open(cls, settings: Settings, create: bool = False, url: str = "", token: str = "") -> Self:
         """Everything the settings name; the language model is loaded when it is first needed.
 
         Args:
             settings: what to use.
             create: make the collection where it does not exist.
             url: where this process serves people, for the message that a second process gets.
+            token: a secret with which a second process of the same user can hand its work to this one.
 
         Raises:
             FootnoteError: something is missing or cannot be reached; the message says how to mend it.
         """
         embedder = open_embedder(settings)
-        return cls(settings, embedder, open_store(settings, embedder, create, url))
+        return cls(settings, embedder, open_store(settings, embedder, create, url, token))
 
     @property
     def llm(self) -> LLM:

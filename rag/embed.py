@@ -42,8 +42,9 @@ class Embedder(Protocol):
     window: int
     """Longest text in tokens, special tokens included."""
 
-    def tokens(self, text: str) -> list[str]:
-        """The text's tokens, special ones left out."""
+    @property
+    def count_tokens(self) -> Callable[[str], int]:
+        """Says how many tokens a text has, special ones left out. Can be pickled, for processes that cut text."""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors of passages, shape (len(texts), dim).
@@ -80,6 +81,25 @@ def cuda() -> bool:
     return torch.cuda.is_available()
 
 
+class TokenCounter:
+    """Counts a tokenizer's tokens; goes to another process as the path of its file."""
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._path = path
+        self.tokenizer = Tokenizer.from_file(str(path))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+
+    def __call__(self, text: str) -> int:
+        """How many tokens `text` has."""
+        return len(self.tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
+
+    def __reduce__(self) -> tuple[type[TokenCounter], tuple[Path]]:
+        return TokenCounter, (self._path,)
+
+
 class _Tokens:
     """The parts that depend on the tokenizer alone, shared by both embedders."""
 
@@ -87,17 +107,14 @@ class _Tokens:
     window: int
 
     def __init__(self, weights: Weights) -> None:
-        from tokenizers import Tokenizer
-
         self.id = weights.id
         path = weights.path / "tokenizer.json"
         if not path.exists():
             raise EmbedError(
                 f"no tokenizer.json in {weights.path}; give a directory in the sentence-transformers layout"
             )
-        self._tokenizer = Tokenizer.from_file(str(path))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self.count_tokens = TokenCounter(path)
+        self._tokenizer = self.count_tokens.tokenizer
         self._special = self._tokenizer.num_special_tokens_to_add(False)
         config = json.loads((weights.path / "config.json").read_text())
         sentence = weights.path / "sentence_bert_config.json"
@@ -106,10 +123,6 @@ class _Tokens:
         self.dim = int(config["hidden_size"])
         prompts = weights.path / "config_sentence_transformers.json"
         self._prompts = (json.loads(prompts.read_text()).get("prompts") or {}) if prompts.exists() else {}
-
-    def tokens(self, text: str) -> list[str]:
-        tokens: list[str] = self._tokenizer.encode(text, add_special_tokens=False).tokens
-        return tokens
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids with special tokens, each list checked against the window."""

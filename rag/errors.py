@@ -22,6 +22,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FootnoteError(Exception):
     """Base of everything that Footnote raises on purpose."""
@@ -52,7 +54,11 @@ class StoreUnreachable(StoreError):
 
 
 class StoreLocked(StoreError):
-    """Another process owns the index."""
+    """Another process owns the index; `owner` is its `rag.store.lock.Owner`, None where it left no word."""
+
+    def __init__(self, message: str, owner: Any = None) -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 class StoreMismatch(StoreError):

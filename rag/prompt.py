@@ -72,7 +72,7 @@ def plain(text: str) -> str:
 
 def _passage(number: int, hit: Hit) -> str:
     heading = " > ".join((hit.chunk.title, *hit.chunk.headings))
-    return plain(f"Passage {number} ({heading}):\n{hit.chunk.text}")
+    return plain(f"Passage {number} ({heading}):\n{hit.chunk.with_header}")
 
 
 def _ask(passages: str, question: str) -> str:

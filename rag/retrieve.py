@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 from rag.embed import Embedder
 from rag.errors import QuestionError
 from rag.fuse import fuse
 from rag.settings import Settings
 from rag.sparse import encode_query
-from rag.store.protocol import BM25, DENSE, Store
+from rag.store.protocol import BM25, DENSE, Candidates, Ranking, Store
 from rag.types import Hit, Via
+
+TRIES = 5
+PAUSE = 0.004
+"""Seconds before a search that met a document in the middle of its replacement begins again: twice what that takes."""
 
 
 class Retriever:
@@ -20,20 +26,42 @@ class Retriever:
     def search(self, question: str, k: int) -> list[Hit]:
         """The `k` best passages, best first; the same question gives the same list.
 
+        Documents may be replaced meanwhile: all passages of a document are of one revision.
+
         Raises:
             QuestionError: the question is empty or longer than `max_question_chars`.
         """
         question = self.checked(question)
-        settings = self._settings
-        limit = max(settings.candidates, k)
-        candidates = self._store.candidates(self._embedder.embed_query(question), encode_query(question), limit)
-        fused = dict(fuse(candidates, k, settings.fusion, settings.dense_weight))
-        via: dict[str, list[Via]] = {id_: [] for id_ in fused}
+        dense, sparse = self._embedder.embed_query(question), encode_query(question)
+        limit = max(self._settings.candidates, k)
+        candidates = self._store.candidates(dense, sparse, limit)
+        for _ in range(TRIES - 1):
+            best = self._fused(candidates, k)
+            hits = self._hits(candidates, best)
+            if len(hits) == len(best) == len(_of_one_revision(hits)):
+                return hits
+            # A document was replaced or removed between the steps, or is just being replaced.
+            time.sleep(PAUSE)
+            candidates = self._store.candidates(dense, sparse, limit)
+        return self._what_is_there(candidates, k)
+
+    def _what_is_there(self, candidates: Candidates, k: int) -> list[Hit]:
+        """The best passages where the index does not come to rest, or where a replacement was cut short."""
+        everything = self._fused(candidates, len(candidates.dense) + len(candidates.bm25))
+        return _of_one_revision(self._hits(candidates, everything))[:k]
+
+    def _fused(self, candidates: Candidates, k: int) -> Ranking:
+        return fuse(candidates, k, self._settings.fusion, self._settings.dense_weight)
+
+    def _hits(self, candidates: Candidates, best: Ranking) -> list[Hit]:
+        """The passages that are still there, each with what every retriever thought of it."""
+        scores = dict(best)
+        via: dict[str, list[Via]] = {id_: [] for id_ in scores}
         for system, ranking in ((DENSE, candidates.dense), (BM25, candidates.bm25)):
             for rank, (id_, score) in enumerate(ranking, start=1):
                 if id_ in via:
                     via[id_].append(Via(system, rank, score))
-        return [Hit(chunk, fused[chunk.id], tuple(via[chunk.id])) for chunk in self._store.fetch(list(fused))]
+        return [Hit(chunk, scores[chunk.id], tuple(via[chunk.id])) for chunk in self._store.fetch(list(scores))]
 
     def checked(self, question: str) -> str:
         """The question without surrounding white space.
@@ -53,3 +81,9 @@ class Retriever:
                 "shorten it, or ingest the text and ask about it"
             )
         return question
+
+
+def _of_one_revision(hits: list[Hit]) -> list[Hit]:
+    """Without hits that are of another revision of their document than its best hit."""
+    chosen: dict[str, str] = {}
+    return [hit for hit in hits if chosen.setdefault(hit.chunk.doc_id, hit.chunk.revision) == hit.chunk.revision]

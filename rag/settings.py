@@ -51,6 +51,20 @@ class Settings(BaseSettings):
     chunk_tokens: int = Field(200, ge=16, description="Longest passage, in the embedder's tokens.")
     chunk_overlap: int = Field(20, ge=0, description="Tokens that neighbouring passages share.")
 
+    parse_workers: int = Field(0, ge=0, description="Processes that read files side by side; 0 takes one a core.")
+    parse_memory_mb: int = Field(2048, ge=256, description="Memory that reading one file may take, in MB.")
+    parse_seconds: float = Field(
+        120.0, gt=0, description="Seconds that one file, or one scanned page, may take; one more for each MB."
+    )
+    max_unpacked_mb: int = Field(
+        1024, ge=1, description="Size that an archive's or a message's members may have together, unpacked, in MB."
+    )
+    ocr_languages: str = Field(
+        "eng",
+        pattern=r"^[A-Za-z0-9_/]+(\+[A-Za-z0-9_/]+)*$",
+        description="Languages of scanned text, as tesseract names them, such as `eng+deu`.",
+    )
+
     qdrant_url: str = Field(
         "", description="Qdrant server, such as `http://localhost:6333`; empty uses the embedded store."
     )

@@ -42,6 +42,15 @@ class Chunk:
     text: str
     kind: str = "text"
     """`text` or `table`."""
+    header: str = ""
+    """A table's column names, where the passage holds only later rows; no part of `text`."""
+    revision: str = ""
+    """Names the document's content and how it was cut: a document's passages in the index all have the same."""
+
+    @property
+    def with_header(self) -> str:
+        """What is embedded, searched and read: the passage below its table's column names."""
+        return f"{self.header}\n{self.text}" if self.header else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +189,5 @@ class IndexedChunk:
     chunk: Chunk
     dense: Sequence[float] | npt.NDArray[np.float32] = field(repr=False)
     sparse: SparseVector = field(repr=False)
+    hidden: bool = False
+    """True for one that no search may find before its whole document is there; see `Store.publish`."""

@@ -17,7 +17,7 @@ import numpy as np
 from rag import sentences
 from rag.embed import Embedder
 from rag.sparse import tokens
-from rag.types import Hit, Vectors
+from rag.types import Chunk, Hit, Vectors
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 MISSING_NUMBERS = 0.5
@@ -43,6 +43,7 @@ class _Window(NamedTuple):
     start: int
     end: int
     text: str
+    """What the sentence is compared with: the span of the passage, with its table's column names."""
 
 
 class Verifier:
@@ -55,7 +56,7 @@ class Verifier:
         """For each sentence, the support that each passage gives, best first; empty where there are no passages."""
         if not claims or not hits:
             return [[] for _ in claims]
-        windows = [window for i, hit in enumerate(hits) for window in _windows(i, hit.chunk.text)]
+        windows = [window for i, hit in enumerate(hits) for window in _windows(i, hit.chunk)]
         vectors = self._embedder.embed([self._short(text) for text in (*claims, *(w.text for w in windows))])
         cosines = vectors[: len(claims)] @ vectors[len(claims) :].T
         words = [frozenset(tokens(window.text)) for window in windows]
@@ -63,7 +64,7 @@ class Verifier:
 
     def _short(self, text: str) -> str:
         """The text, cut by halves until it fits the window."""
-        while len(self._embedder.tokens(text)) > WINDOW_TOKENS:
+        while self._embedder.count_tokens(text) > WINDOW_TOKENS:
             text = text[: len(text) // 2]
         return text
 
@@ -81,11 +82,11 @@ class Verifier:
         for i, hit in enumerate(hits):
             mine = [j for j, window in enumerate(windows) if window.passage == i]
             best = max(mine, key=lambda j: (near[j], -j))
-            whole = _share(wanted, frozenset(tokens(hit.chunk.text)))
+            whole = _share(wanted, frozenset(tokens(hit.chunk.with_header)))
             score = (
                 0.0
                 if not wanted
-                else (near[best] + whole) / 2 * (1 - MISSING_NUMBERS * _missing_numbers(claim, hit.chunk.text))
+                else (near[best] + whole) / 2 * (1 - MISSING_NUMBERS * _missing_numbers(claim, hit.chunk.with_header))
             )
             start = hit.chunk.start
             supports.append(
@@ -94,11 +95,15 @@ class Verifier:
         return sorted(supports, key=lambda support: -support.score)
 
 
-def _windows(passage: int, text: str) -> list[_Window]:
-    """Every sentence of a passage, and every two neighbours."""
+def _windows(passage: int, chunk: Chunk) -> list[_Window]:
+    """Every sentence of a passage, and every two neighbours; a row of a table is read with its column names.
+
+    These come last: a text that is too long loses its end.
+    """
+    text, below = chunk.text, f"\n{chunk.header}" if chunk.header else ""
     spans = sentences.split(text) or [(0, len(text))]
     pairs = [(a[0], b[1]) for a, b in pairwise(spans)]
-    return [_Window(passage, start, end, text[start:end]) for start, end in (*spans, *pairs)]
+    return [_Window(passage, start, end, text[start:end] + below) for start, end in (*spans, *pairs)]
 
 
 def _share(wanted: frozenset[str], found: frozenset[str]) -> float:

@@ -26,7 +26,9 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 CACHE_FROM_OUTSIDE = os.environ.get("FOOTNOTE_CACHE")
 
-WORDS = re.compile(r"\w+")
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
 
 
 class WordCountEmbedder:
@@ -37,21 +39,21 @@ class WordCountEmbedder:
     dim = 64
     window = 256
 
-    def tokens(self, text: str) -> list[str]:
-        return WORDS.findall(text.lower())
+    def count_tokens(self, text: str) -> int:
+        return len(words(text))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         for row, text in enumerate(texts):
-            words = self.tokens(text)
-            if len(words) > self.window:
-                raise TextTooLong(f"{len(words)} words, window {self.window}; lower chunk_tokens")
-            for word in words or ["nothing"]:
+            found = words(text)
+            if len(found) > self.window:
+                raise TextTooLong(f"{len(found)} words, window {self.window}; lower chunk_tokens")
+            for word in found or ["nothing"]:
                 vectors[row, sum(map(ord, word)) % self.dim] += 1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def embed_query(self, text: str) -> np.ndarray:
-        return self.embed([" ".join(self.tokens(text)[: self.window])])[0]
+        return self.embed([" ".join(words(text)[: self.window])])[0]
 
 
 class ParrotLLM:
@@ -98,7 +100,7 @@ def converted_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings over an empty home."""
-    return Settings.load(home=tmp_path / "home")
+    return Settings.load(home=tmp_path / "home", parse_workers=1)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def run(settings: Settings, texts: int, progress: Callable[[str], None]) -> dict
     """
     ours = open_embedder(settings)
     peer = TransformersEmbedder(find_embedder(settings.embed_model))
-    sample = passages(texts, lambda text: len(ours.tokens(text)), TOKENS)
+    sample = passages(texts, ours.count_tokens, TOKENS)
     progress("loading both")
     for embedder in (ours, peer):
         embedder.embed(sample[:16])
@@ -40,7 +40,7 @@ def run(settings: Settings, texts: int, progress: Callable[[str], None]) -> dict
     ratios = [our / theirs for our, theirs in zip(rates["ours"], rates["peer"], strict=True)]
     return {
         "texts": texts,
-        "tokens_per_text": round(statistics.mean(len(ours.tokens(text)) for text in sample), 1),
+        "tokens_per_text": round(statistics.mean(ours.count_tokens(text) for text in sample), 1),
         "backend": ours.backend,
         "ours": round(statistics.median(rates["ours"]), 2),
         "peer": round(statistics.median(rates["peer"]), 2),

@@ -10,8 +10,9 @@ import os
 import sys
 import textwrap
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rag.errors import StoreLocked
 
@@ -21,26 +22,35 @@ if TYPE_CHECKING:
 NOTE = "owner.json"
 
 
-class Owner(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Owner:
     """The process that holds a directory."""
 
     pid: int
     url: str
     """Where it serves people; empty where it doesn't."""
     command: str
+    token: str = field(default="", repr=False)
+    """Lets another process of the same user hand work to it there; empty where it takes none."""
 
 
 class DirectoryLock:
     """Held from `take` to `release`, or until the process ends, however it ends."""
 
-    def __init__(self, directory: Path, held: BaseFileLock) -> None:
+    def __init__(self, directory: Path, held: BaseFileLock, owner: Owner) -> None:
         """Use `take`."""
         self._directory = directory
         self._held = held
+        self.owner = owner
 
     @classmethod
-    def take(cls, directory: Path, url: str = "") -> DirectoryLock:
+    def take(cls, directory: Path, url: str = "", token: str = "") -> DirectoryLock:
         """Make the directory where missing and take its lock, without waiting.
+
+        Args:
+            directory: what to hold.
+            url: where this process serves people.
+            token: a secret that lets others of this user hand it work; told to nobody else.
 
         Raises:
             StoreLocked: another process has it; names that process.
@@ -54,9 +64,9 @@ class DirectoryLock:
             held.acquire()
         except Timeout:
             raise locked(directory) from None
-        lock = cls(directory, held)
+        lock = cls(directory, held, Owner(os.getpid(), url, _command(), token))
         try:
-            write_json(directory / NOTE, Owner(os.getpid(), url, _command())._asdict())
+            write_json(directory / NOTE, asdict(lock.owner), mode=0o600)
         except BaseException:
             lock.release()
             raise
@@ -88,13 +98,18 @@ def locked(directory: Path) -> StoreLocked:
         who = f"process {owner.pid} ({owner.command})"
         if owner.url:
             who, remedy = f"{who}, which serves {owner.url}", f"use {owner.url}, or stop that process and try again"
-    return StoreLocked(f"the index in {directory} is in use by {who}; {remedy}")
+    return StoreLocked(f"the index in {directory} is in use by {who}; {remedy}", owner)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write to a temporary name, then rename: a reader sees all of it or none, after a crash too."""
+def write_json(path: Path, value: Any, mode: int = 0o666) -> None:
+    """Write to a temporary name, then rename: a reader sees all of it or none, after a crash too.
+
+    `mode` says who may read it, less what the umask takes away.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    temporary.unlink(missing_ok=True)  # one that a killed process left behind has the mode of its time
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(value, file)
         file.flush()
         os.fsync(file.fileno())

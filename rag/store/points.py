@@ -13,10 +13,13 @@ import numpy.typing as npt
 
 from rag.errors import StoreError, StoreMismatch
 from rag.store.protocol import BM25, DENSE, Candidates, Ranking
-from rag.types import Chunk
+from rag.types import Chunk, IndexedChunk, SparseVector
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what is kept changes, so that an older index is refused and not misread."""
+
+HIDDEN = "hidden"
+"""Payload key that only hidden points have. Its value is 1, not true: Qdrant Edge's `MatchValue(True)` looks for 1."""
 
 MARGIN = 16
 """How many more than `limit` to ask for, so that most groups of equal scores at the cut are seen whole."""
@@ -30,7 +33,7 @@ def identity(dim: int, embedder_id: str) -> dict[str, Any]:
     return {"format": FORMAT, "dim": dim, "embedder": embedder_id}
 
 
-def check_identity(found: Mapping[str, Any], dim: int, embedder_id: str, index: str, remove: str) -> None:
+def check_identity(found: Mapping[str, Any], dim: int, embedder_id: str, index: str) -> None:
     """Compare what is written beside an index with what it would be opened with.
 
     Args:
@@ -38,7 +41,6 @@ def check_identity(found: Mapping[str, Any], dim: int, embedder_id: str, index: 
         dim: length of the vectors at hand.
         embedder_id: who makes them.
         index: names the index in the message.
-        remove: what to remove so that the collection can be built anew.
 
     Raises:
         StoreMismatch: they differ.
@@ -49,14 +51,15 @@ def check_identity(found: Mapping[str, Any], dim: int, embedder_id: str, index: 
     ]
     if differences:
         raise StoreMismatch(
-            f"{index} was built with {', '.join(differences)}; ingest into a new collection with --collection NAME, "
-            f"or remove {remove} and ingest again"
+            f"{index} was built with {', '.join(differences)}; run `footnote ingest` to build it anew beside the old "
+            "one, use the embedder that built it, or choose another --collection"
         )
 
 
-def to_payload(chunk: Chunk) -> dict[str, Any]:
+def to_payload(item: IndexedChunk) -> dict[str, Any]:
     """A chunk as Qdrant keeps it; the id is the point's own."""
-    return {
+    chunk = item.chunk
+    payload = {
         "doc_id": chunk.doc_id,
         "doc": chunk.doc,
         "title": chunk.title,
@@ -66,7 +69,10 @@ def to_payload(chunk: Chunk) -> dict[str, Any]:
         "end": chunk.end,
         "text": chunk.text,
         "kind": chunk.kind,
+        "header": chunk.header,
+        "revision": chunk.revision,
     }
+    return payload | {HIDDEN: 1} if item.hidden else payload
 
 
 def to_chunk(id_: str, payload: Mapping[str, Any] | None) -> Chunk:
@@ -77,12 +83,21 @@ def to_chunk(id_: str, payload: Mapping[str, Any] | None) -> Chunk:
     """
     try:
         fields = dict(payload or {})
+        fields.pop(HIDDEN, None)
         return Chunk(id=id_, headings=tuple(fields.pop("headings")), **fields)
     except (KeyError, TypeError) as error:
         raise StoreError(
             f"point {id_} has other fields than a passage of Footnote ({error}); "
             "another program wrote to this collection: ingest into a new one with --collection NAME"
         ) from error
+
+
+def to_indexed(
+    id_: str, payload: Mapping[str, Any] | None, dense: Sequence[float], sparse: SparseVector
+) -> IndexedChunk:
+    """The chunk that was written, with the vectors that are kept: dense ones have length 1. Raises StoreError."""
+    vector = np.asarray(dense, dtype=np.float32)
+    return IndexedChunk(to_chunk(id_, payload), vector, sparse, hidden=HIDDEN in (payload or {}))
 
 
 def to_vector(vector: Sequence[float] | npt.NDArray[np.float32], dim: int, of: str) -> list[float]:

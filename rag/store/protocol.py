@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +15,18 @@ BM25 = "bm25"
 
 Ranking = list[tuple[str, float]]
 """Chunk ids with scores, best first; equal scores are ordered by id, so that runs repeat."""
+
+
+class Space(Protocol):
+    """As much of an embedder as tells whose vectors a collection holds."""
+
+    @property
+    def id(self) -> str:
+        """Name and hash of the weights."""
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
 
 
 class Candidates(NamedTuple):
@@ -31,10 +43,16 @@ class Store(Protocol):
     """
 
     def upsert(self, chunks: Sequence[IndexedChunk]) -> None:
-        """Write chunks; a chunk that is there already is replaced. Durable when the call returns."""
+        """Write chunks; a chunk that is there already is replaced. Durable when the call returns.
 
-    def delete(self, doc_id: str, keep: Iterable[str] = ()) -> None:
-        """Remove a document's chunks, except those whose ids are in `keep`."""
+        Those that are `hidden` are found by no search until their document is published.
+        """
+
+    def publish(self, doc_id: str, revision: str) -> None:
+        """Make a document's chunks of one revision visible, then remove all its others."""
+
+    def delete(self, doc_id: str) -> None:
+        """Remove a document's chunks, hidden ones too."""
 
     def candidates(self, dense: npt.NDArray[np.float32], sparse: SparseVector, limit: int) -> Candidates:
         """The `limit` best chunks by cosine and the `limit` best by BM25 (those sharing a term), in one round trip.
@@ -46,10 +64,22 @@ class Store(Protocol):
         """The chunks with these ids, in this order; ids that are not there are left out."""
 
     def ids(self, doc_id: str | None = None) -> set[str]:
-        """Ids of all chunks of a document, or of the whole collection."""
+        """Ids of all chunks of a document, or of the whole collection, hidden ones too."""
 
     def count(self) -> int:
-        """How many chunks the collection holds, exactly."""
+        """How many chunks the collection holds, exactly, hidden ones too."""
+
+    def scan(self, doc_id: str | None = None) -> Iterator[IndexedChunk]:
+        """All chunks of a document, or of the whole collection, with their vectors, read page by page.
+
+        A chunk that is written or removed meanwhile may be in it or not.
+        """
+
+    def optimize(self) -> bool:
+        """Build the index that makes searching a large collection fast, if that pays; True where it was built.
+
+        Searches and writes go on meanwhile. Killed at any moment, the index is as it was before.
+        """
 
     def close(self) -> None:
         """Flush and let go of the index. The store cannot be used after that."""

@@ -1,48 +1,78 @@
 """The store on a Qdrant server or cluster, through `qdrant-client` over HTTP.
 
-The collection is named `footnote-NAME`; which embedder built it is written in its metadata. IDF is counted by
-each shard over its own points, which is Qdrant's way. Knows nothing about models, files or fusion.
+Which collection it is and which embedder built it, `rag.store.aliases` tells. IDF is counted by each shard over its
+own points, which is Qdrant's way. Knows nothing about models, files or fusion.
 """
 
 from __future__ import annotations
 
-import math
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from rag.errors import CollectionMissing, StoreError, StoreMismatch, StoreUnreachable
-from rag.store.points import batches, check_identity, identity, settled, to_chunk, to_payload, to_vector
+from rag.errors import StoreError, StoreMismatch
+from rag.store.aliases import Collections
+from rag.store.points import HIDDEN, batches, check_identity, settled, to_chunk, to_indexed, to_payload, to_vector
 from rag.store.protocol import BM25, DENSE, Candidates, Ranking
+from rag.store.refusals import connected, explained, missing
 from rag.types import Chunk, IndexedChunk, SparseVector
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
-    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-PREFIX = "footnote-"
+T = TypeVar("T")
+
 MAX_BATCH = 256
 NUMBERS_PER_BATCH = 400_000
 """A number takes about 20 bytes of JSON, and a server refuses requests over 32 MB."""
 PAGE = 10_000
 """Ids read in one scroll."""
+FULL_PAGE = 1_000
+"""Points read in one scroll with everything that belongs to them."""
+
+
+@contextmanager
+def collections(
+    url: str, api_key: str, timeout: float, collection: str, client: QdrantClient | None = None
+) -> Iterator[Collections]:
+    """The collections of one index on a server, to look at and to tidy up. Raises StoreError.
+
+    Args:
+        url: the server's address.
+        api_key: its key; empty where it wants none.
+        timeout: seconds to wait for each answer.
+        collection: the index's name as the user knows it.
+        client: used in place of a new one, and left open.
+    """
+    with explained(url, timeout, collection):
+        used = client or connected(url, api_key, timeout)
+        try:
+            yield Collections(used, collection)
+        finally:
+            if client is None:
+                used.close()
 
 
 class ServerStore:
-    """A `Store` on a Qdrant server. Every call waits until the server has done it."""
+    """A `Store` on a Qdrant server. Every call waits until the server has done it.
 
-    def __init__(self, client: QdrantClient, url: str, timeout: float, collection: str, dim: int) -> None:
+    Where another index of the same embedder takes this one's place, it goes on with that one.
+    """
+
+    def __init__(
+        self, client: QdrantClient, url: str, timeout: float, collection: str, dim: int, embedder_id: str
+    ) -> None:
         """Use `connect`."""
         self._client = client
-        self._url = url
-        self._timeout = timeout
-        self._collection = collection
-        self._dim = dim
-        self._closed = False
+        self._url, self._timeout, self._name = url, timeout, collection
+        self._dim, self._embedder_id = dim, embedder_id
+        self._collections = Collections(client, collection)
+        self._collection = ""
+        self._beside = self._closed = False
 
     @classmethod
     def connect(
@@ -55,6 +85,7 @@ class ServerStore:
         embedder_id: str,
         create: bool,
         client: QdrantClient | None = None,
+        label: str = "",
     ) -> ServerStore:
         """Open a collection on a server.
 
@@ -67,6 +98,7 @@ class ServerStore:
             embedder_id: names the embedder and its settings; a collection never mixes two.
             create: make the collection where it does not exist.
             client: used in place of a new one, and closed with the store; `url` then only shows in messages.
+            label: open the one that is built beside it under this label; made where missing, others are removed.
 
         Raises:
             CollectionMissing: it does not exist and `create` is False.
@@ -74,85 +106,83 @@ class ServerStore:
             StoreUnreachable: the server does not answer in time.
             StoreError: it refuses, for want of a key or otherwise.
         """
-        name = PREFIX + collection
-        with _explained(url, timeout, name):
-            store = cls(client or _client(url, api_key, timeout), url, timeout, name, dim)
-            if not store._client.collection_exists(name):
-                if not create:
-                    raise _missing(name, url)
-                store._create(embedder_id)
-            store._check(embedder_id, create)
+        with explained(url, timeout, collection):
+            used = client or connected(url, api_key, timeout)
+            store = cls(used, url, timeout, collection, dim, embedder_id)
+            store._beside = bool(label)
+            store._collection = store._found(create, label)
             return store
 
     def upsert(self, chunks: Sequence[IndexedChunk]) -> None:
         """Write chunks, in requests of bounded size. Raises StoreError."""
         size = max(1, min(MAX_BATCH, NUMBERS_PER_BATCH // self._dim))
-        with self._use() as client:
-            for batch in batches(chunks, size):
-                client.upsert(self._collection, [self._point(item) for item in batch], wait=True)
+        for batch in batches(chunks, size):
+            self._call(partial(_upsert, points=[self._point(item) for item in batch]))
 
-    def delete(self, doc_id: str, keep: Iterable[str] = ()) -> None:
-        """Remove a document's chunks, except those in `keep`. Raises StoreError."""
+    def publish(self, doc_id: str, revision: str) -> None:
+        """Make a document's chunks of one revision visible, then remove its others, in one request. Raises StoreError.
+
+        A search may see both for an instant, but never neither.
+        """
         from qdrant_client import models
 
-        kept: list[Any] = sorted(keep)
-        doomed = models.Filter(must=[_of(doc_id)])
-        if kept:
-            doomed.must_not = [models.HasIdCondition(has_id=kept)]
-        with self._use() as client:
-            client.delete(self._collection, models.FilterSelector(filter=doomed), wait=True)
+        document, wanted = _is("doc_id", doc_id), _is("revision", revision)
+        shown = models.Filter(must=[document, wanted])
+        removed = models.Filter(must=[document], must_not=[wanted])
+        steps: list[models.UpdateOperation] = [
+            models.DeletePayloadOperation(delete_payload=models.DeletePayload(keys=[HIDDEN], filter=shown)),
+            models.DeleteOperation(delete=models.FilterSelector(filter=removed)),
+        ]
+        self._call(lambda client, name: client.batch_update_points(name, steps, wait=True))
+
+    def delete(self, doc_id: str) -> None:
+        """Remove a document's chunks. Raises StoreError."""
+        from qdrant_client import models
+
+        doomed = models.FilterSelector(filter=models.Filter(must=[_is("doc_id", doc_id)]))
+        self._call(lambda client, name: client.delete(name, doomed, wait=True))
 
     def candidates(self, dense: npt.NDArray[np.float32], sparse: SparseVector, limit: int) -> Candidates:
         """The best chunks by cosine and by BM25, in one request. Raises StoreError.
 
         A group of equal scores that is longer than the request looks ahead costs another one (see `settled`).
         """
-        from qdrant_client import models
-
         queries: dict[str, Any] = {DENSE: to_vector(dense, self._dim, "the question")}
         if sparse.indices:
             queries[BM25] = _sparse(sparse)
-        # By default Qdrant goes on counting deleted points in the IDF; naming the corpus, all points, counts afresh.
-        params = {BM25: models.SearchParams(idf=models.IdfCorpusParams(corpus=models.Filter()))}
-
-        def search(wanted: Mapping[str, int]) -> Mapping[str, Ranking]:
-            asked = [
-                models.QueryRequest(
-                    query=queries[system],
-                    using=system,
-                    limit=n,
-                    with_payload=False,
-                    params=params.get(system),
-                )
-                for system, n in wanted.items()
-            ]
-            answers = client.query_batch_points(self._collection, asked)
-            return {
-                system: [(str(point.id), point.score) for point in answer.points]
-                for system, answer in zip(wanted, answers, strict=True)
-            }
-
-        with self._use() as client:
-            return settled(search, queries, limit)
+        return self._call(lambda client, name: settled(partial(_search, client, name, queries), queries, limit))
 
     def fetch(self, ids: Sequence[str]) -> list[Chunk]:
         """The chunks with these ids, in this order. Raises StoreError."""
         if not ids:
             return []
-        with self._use() as client:
-            records = client.retrieve(self._collection, list(ids), with_payload=True, with_vectors=False)
+        records = self._call(
+            lambda client, name: client.retrieve(name, list(ids), with_payload=True, with_vectors=False)
+        )
         found = {str(record.id): record.payload for record in records}
         return [to_chunk(id_, found[id_]) for id_ in ids if id_ in found]
 
     def ids(self, doc_id: str | None = None) -> set[str]:
         """Ids of all chunks of a document, or of the whole collection. Raises StoreError."""
-        with self._use() as client:
-            return set(self._scroll(client, doc_id))
+        return {str(record.id) for page in self._pages(doc_id, full=False) for record in page}
 
     def count(self) -> int:
         """How many chunks the collection holds, exactly. Raises StoreError."""
-        with self._use() as client:
-            return client.count(self._collection, exact=True).count
+        return self._call(lambda client, name: client.count(name, exact=True)).count
+
+    def scan(self, doc_id: str | None = None) -> Iterator[IndexedChunk]:
+        """All chunks of a document, or of the whole collection, read page by page. Raises StoreError."""
+        for page in self._pages(doc_id, full=True):
+            yield from map(_indexed, page)
+
+    def optimize(self) -> bool:
+        """Nothing: the server does it by itself."""
+        return False
+
+    def put_in_place(self) -> None:
+        """Make the collection that was built beside the live one take its place, and remove that. Raises StoreError."""
+        self._call(lambda _, name: self._collections.put_in_place(name))
+        self._beside = False
 
     def close(self) -> None:
         """Close the connections. A second call does nothing."""
@@ -160,43 +190,49 @@ class ServerStore:
             self._closed = True
             self._client.close()
 
-    @contextmanager
-    def _use(self) -> Iterator[QdrantClient]:
-        if self._closed:
-            raise StoreError(f"the connection to Qdrant at {self._url} was closed; open the store again")
-        with _explained(self._url, self._timeout, self._collection):
-            yield self._client
+    def _found(self, create: bool, label: str) -> str:
+        """The collection to use."""
+        if label:
+            return self._collections.build_beside(self._dim, self._embedder_id, label)
+        live = self._collections.live()
+        if live is None and not create:
+            raise missing(self._name, self._url)
+        chosen = live or self._collections.create(self._dim, self._embedder_id)
+        self._check(chosen)
+        return chosen
 
-    def _create(self, embedder_id: str) -> None:
-        from qdrant_client import models
-        from qdrant_client.http.exceptions import UnexpectedResponse
-
-        try:
-            self._client.create_collection(
-                self._collection,
-                vectors_config={DENSE: models.VectorParams(size=self._dim, distance=models.Distance.COSINE)},
-                sparse_vectors_config={BM25: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-                metadata={"footnote": identity(self._dim, embedder_id)},
-            )
-        except UnexpectedResponse as error:
-            if error.status_code != 409:  # another process made it in the meantime
-                raise
-
-    def _check(self, embedder_id: str, create: bool) -> None:
-        """Raises StoreMismatch; adds the payload index where a creation that was cut short left it out."""
-        from qdrant_client import models
-
-        info = self._client.get_collection(self._collection)
-        found = (info.config.metadata or {}).get("footnote")
-        if not isinstance(found, dict):
+    def _check(self, collection: str) -> None:
+        """Raises StoreMismatch where vectors of this embedder do not belong there."""
+        found = self._collections.record(collection)
+        if found is None:
             raise StoreMismatch(
-                f"collection {self._collection} at {self._url} does not say which embedder built it; Footnote needs "
+                f"collection {collection} at {self._url} does not say which embedder built it; Footnote needs "
                 "a collection of its own on Qdrant 1.16 or newer: upgrade the server, or choose another --collection"
             )
-        index = f"collection {self._collection} at {self._url}"
-        check_identity(found, self._dim, embedder_id, index, f"{self._collection} from the server")
-        if create and "doc_id" not in info.payload_schema:
-            self._client.create_payload_index(self._collection, "doc_id", models.PayloadSchemaType.KEYWORD, wait=True)
+        check_identity(found, self._dim, self._embedder_id, f"collection {collection} at {self._url}")
+
+    def _call(self, work: Callable[[QdrantClient, str], T]) -> T:
+        """Do something with the collection, and once more where another took its place."""
+        from qdrant_client.http.exceptions import UnexpectedResponse
+
+        if self._closed:
+            raise StoreError(f"the connection to Qdrant at {self._url} was closed; open the store again")
+        with explained(self._url, self._timeout, self._name):
+            try:
+                return work(self._client, self._collection)
+            except (UnexpectedResponse, ValueError) as error:  # in memory, what is missing is a ValueError
+                if getattr(error, "status_code", 404) != 404 or not self._moved():
+                    raise
+            return work(self._client, self._collection)
+
+    def _moved(self) -> bool:
+        """Whether another collection took this one's place; goes on with that. Raises StoreMismatch."""
+        live = None if self._beside else self._collections.live()
+        if live in (None, self._collection):
+            return False
+        self._check(live)
+        self._collection = live
+        return True
 
     def _point(self, item: IndexedChunk) -> models.PointStruct:
         from qdrant_client import models
@@ -205,29 +241,57 @@ class ServerStore:
             DENSE: to_vector(item.dense, self._dim, f"chunk {item.chunk.id}"),
             BM25: _sparse(item.sparse),
         }
-        return models.PointStruct(id=item.chunk.id, vector=vectors, payload=to_payload(item.chunk))
+        return models.PointStruct(id=item.chunk.id, vector=vectors, payload=to_payload(item))
 
-    def _scroll(self, client: QdrantClient, doc_id: str | None) -> Iterator[str]:
+    def _pages(self, doc_id: str | None, full: bool) -> Iterator[list[models.Record]]:
+        """A document's records or all of them; `full` ones come with vectors and payload."""
         from qdrant_client import models
 
-        chosen = None if doc_id is None else models.Filter(must=[_of(doc_id)])
+        chosen = None if doc_id is None else models.Filter(must=[_is("doc_id", doc_id)])
+        page: dict[str, Any] = {"limit": FULL_PAGE if full else PAGE, "with_payload": full, "with_vectors": full}
         offset: Any = None
         while True:
-            records, offset = client.scroll(
-                self._collection, chosen, limit=PAGE, offset=offset, with_payload=False, with_vectors=False
-            )
-            yield from (str(record.id) for record in records)
+            records, offset = self._call(partial(_scroll, chosen=chosen, offset=offset, page=page))
+            yield records
             if offset is None:
                 return
 
 
-def _client(url: str, api_key: str, timeout: float) -> QdrantClient:
-    """A client that looks nothing up and says nothing. The key goes in as a header, because giving it as
-    `api_key` prints a warning on stderr where the URL is plain http."""
-    from qdrant_client import QdrantClient
+def _upsert(client: QdrantClient, collection: str, points: list[models.PointStruct]) -> None:
+    client.upsert(collection, points, wait=True)
 
-    headers = {"api-key": api_key} if api_key else {}
-    return QdrantClient(url=url, headers=headers, timeout=math.ceil(timeout), check_compatibility=False)
+
+def _scroll(
+    client: QdrantClient, collection: str, chosen: models.Filter | None, offset: Any, page: Mapping[str, Any]
+) -> tuple[list[models.Record], Any]:
+    return client.scroll(collection, chosen, offset=offset, **page)
+
+
+def _search(
+    client: QdrantClient, collection: str, queries: Mapping[str, Any], wanted: Mapping[str, int]
+) -> Mapping[str, Ranking]:
+    """What each retriever finds, in one request."""
+    from qdrant_client import models
+
+    visible = models.Filter(must_not=[_is(HIDDEN, 1)])
+    # By default Qdrant counts hidden points and deleted ones in the IDF; naming the corpus counts afresh.
+    params = {BM25: models.SearchParams(idf=models.IdfCorpusParams(corpus=visible))}
+    asked = [
+        models.QueryRequest(
+            query=queries[system],
+            using=system,
+            limit=n,
+            with_payload=False,
+            filter=visible,
+            params=params.get(system),
+        )
+        for system, n in wanted.items()
+    ]
+    answers = client.query_batch_points(collection, asked)
+    return {
+        system: [(str(point.id), point.score) for point in answer.points]
+        for system, answer in zip(wanted, answers, strict=True)
+    }
 
 
 def _sparse(vector: SparseVector) -> models.SparseVector:
@@ -236,67 +300,14 @@ def _sparse(vector: SparseVector) -> models.SparseVector:
     return models.SparseVector(indices=list(vector.indices), values=list(vector.values))
 
 
-def _of(doc_id: str) -> models.FieldCondition:
+def _indexed(record: models.Record) -> IndexedChunk:
+    vectors: Any = record.vector
+    sparse = vectors.get(BM25)
+    terms = SparseVector(tuple(sparse.indices), tuple(sparse.values)) if sparse else SparseVector((), ())
+    return to_indexed(str(record.id), record.payload, vectors[DENSE], terms)
+
+
+def _is(key: str, value: str | int) -> models.FieldCondition:
     from qdrant_client import models
 
-    return models.FieldCondition(key="doc_id", match=models.MatchValue(value=doc_id))
-
-
-def _missing(name: str, url: str) -> CollectionMissing:
-    collection = name.removeprefix(PREFIX)
-    return CollectionMissing(
-        f"no collection {collection!r} at {url}; run `footnote ingest PATH --collection {collection}` first"
-    )
-
-
-@contextmanager
-def _explained(url: str, timeout: float, name: str) -> Iterator[None]:
-    """Turn what the client raises into one line of ours."""
-    import httpx
-    from qdrant_client.common.client_exceptions import QdrantException
-    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
-
-    try:
-        yield
-    except UnexpectedResponse as error:
-        raise _refusal(error, url, timeout, name) from error
-    except ResponseHandlingException as error:
-        raise _no_answer(error, url, timeout) from error
-    except (QdrantException, httpx.InvalidURL, ValueError) as error:
-        raise StoreError(f"Qdrant at {url}: {_line(error)}; check FOOTNOTE_QDRANT_URL and the server's log") from error
-
-
-def _no_answer(error: ResponseHandlingException, url: str, timeout: float) -> StoreError:
-    import httpx
-
-    if isinstance(error.source, httpx.TransportError):
-        return _unreachable(url, timeout, _line(error.source) or type(error.source).__name__)
-    return StoreError(
-        f"Qdrant at {url} gave an answer that cannot be understood ({_line(error.source)}); "
-        "check that FOOTNOTE_QDRANT_URL is a Qdrant server, 1.16 or newer"
-    )
-
-
-def _unreachable(url: str, timeout: float, why: str) -> StoreUnreachable:
-    return StoreUnreachable(
-        f"no answer from Qdrant at {url} within {timeout:g} s: {why}; "
-        "start it with `docker compose up -d qdrant` or unset FOOTNOTE_QDRANT_URL"
-    )
-
-
-def _refusal(error: UnexpectedResponse, url: str, timeout: float, name: str) -> StoreError:
-    status = error.status_code
-    if status in (401, 403):
-        return StoreError(
-            f"Qdrant at {url} refused the key ({status}); set FOOTNOTE_QDRANT_API_KEY to the server's key"
-        )
-    if status == 404:
-        return _missing(name, url)
-    if status in (502, 503, 504):
-        return _unreachable(url, timeout, f"HTTP {status}")
-    body = error.content.decode(errors="replace")
-    return StoreError(f"Qdrant at {url} answered {status}: {textwrap.shorten(body, 300)}; see the server's log")
-
-
-def _line(error: Exception) -> str:
-    return textwrap.shorten(str(error), 300)
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))

@@ -8,6 +8,7 @@ from threading import Thread
 
 import pytest
 
+from ingest.parse.document import Context
 from ingest.parse.table import parse
 from rag.answer import MOST_CITATIONS
 from rag.errors import CollectionMissing, LLMError, QuestionError
@@ -71,7 +72,7 @@ def test_a_sentence_is_footnoted_where_it_stands(open_rag: OpenRag) -> None:
     assert [citation.quote for citation in citations(answer)] == [TITANIC, KRILL]
     assert [citation.number for citation in citations(answer)] == [1, 2]
     for citation in citations(answer):
-        text = parse(Path(citation.doc)).text
+        text = parse(Path(citation.doc), Context(Path())).text
         assert text[citation.start : citation.end] == citation.quote
         assert Path(citation.doc).name in DOCUMENTS
     assert all(sentence.supported and sentence.support > 0.9 for sentence in answer.sentences)
@@ -91,7 +92,7 @@ def test_quotes_are_the_documents_own_text_also_behind_headings_and_in_later_pas
     )
     assert rag.store.count() > 3
     found = citations(rag.answer("What do number7 and stop3 say?"))
-    text = parse(Path(found[0].doc)).text
+    text = parse(Path(found[0].doc), Context(Path())).text
     assert {citation.quote for citation in found} >= {"Chapter 7 tells of number7 and color7.", "It ends at stop3."}
     assert all(text[citation.start : citation.end] == citation.quote for citation in found)
     assert "Part 7" in found[0].headings

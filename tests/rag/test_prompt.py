@@ -169,3 +169,9 @@ def test_a_question_that_leaves_no_room_is_refused_in_one_line() -> None:
     assert "290 tokens of a prompt of 400" in message
     assert "prompt_tokens" in message
     assert "\n" not in message
+
+
+def test_rows_are_shown_below_their_column_names() -> None:
+    hit = make_hit("Blues | 1", header="Team | Cups", headings=())
+    messages, _ = build("Who won?", [], [hit], 500, words)
+    assert "Passage 1 (Doc):\nTeam | Cups\nBlues | 1" in messages[-1].content

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 
+import numpy as np
 import pytest
 
 from rag.embed import open_embedder
@@ -11,11 +16,11 @@ from rag.errors import QuestionError
 from rag.fuse import RRF_K
 from rag.retrieve import Retriever
 from rag.settings import Settings
-from rag.sparse import encode_query
+from rag.sparse import encode_document, encode_query
 from rag.store.opening import open_store
-from rag.store.protocol import BM25, DENSE
-from rag.types import Hit
-from tests.conftest import OpenRag
+from rag.store.protocol import BM25, DENSE, Store
+from rag.types import Chunk, Hit, IndexedChunk
+from tests.conftest import OpenRag, WordCountEmbedder, make_chunk
 
 DOCUMENTS = {
     "whales.txt": "Whales are mammals that breathe air through a blowhole.",
@@ -135,3 +140,147 @@ def test_a_question_of_bytes_that_are_no_text_is_answered_or_refused(real_settin
     embedder = open_embedder(real_settings)
     with closing(open_store(real_settings, embedder, create=True)) as store, suppress(QuestionError):
         assert Retriever(store, embedder, real_settings).search("wh\udcffales", 3) == []
+
+
+# While documents are replaced.
+
+NAMES = ("anchor", "beacon", "cutter", "dinghy")
+PARTS = 6
+
+
+def revision_of(name: str, revision: str, hidden: bool = True, parts: int = PARTS) -> list[IndexedChunk]:
+    """A document whose passages all say its name."""
+    embedder = WordCountEmbedder()
+    made = []
+    for part in range(parts):
+        text = f"The {name} has part {part} in revision {revision}"
+        id_ = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name} {revision} {part}"))
+        chunk = make_chunk(text, part, id=id_, doc_id=name, doc=name, revision=revision)
+        made.append(IndexedChunk(chunk, embedder.embed([text])[0], encode_document(text), hidden))
+    return made
+
+
+@pytest.fixture
+def store(settings: Settings, embedder: WordCountEmbedder) -> Iterator[Store]:
+    with closing(open_store(settings, embedder, create=True)) as opened:
+        for name in NAMES:
+            opened.upsert(revision_of(name, "0", hidden=False))
+        yield opened
+
+
+def test_every_search_sees_one_revision_of_a_document_that_is_replaced_all_the_time(
+    store: Store, settings: Settings, embedder: WordCountEmbedder
+) -> None:
+    retriever = Retriever(store, embedder, settings)
+    done = threading.Event()
+    wrong: list[str] = []
+    searches = [0, 0]
+
+    def search(thread: int) -> None:
+        while not done.is_set() and not wrong:
+            name = NAMES[searches[thread] % len(NAMES)]
+            found = [hit.chunk for hit in retriever.search(f"{name} part", PARTS) if hit.chunk.doc_id == name]
+            if len(found) != PARTS or len({chunk.revision for chunk in found}) != 1:
+                wrong.append(f"{name}: {[chunk.text for chunk in found]}")
+            searches[thread] += 1
+
+    threads = [threading.Thread(target=search, args=(n,)) for n in range(len(searches))]
+    for thread in threads:
+        thread.start()
+    stop, revision = time.monotonic() + 2, 0
+    while time.monotonic() < stop and not wrong:
+        revision += 1
+        for name in NAMES:
+            store.upsert(revision_of(name, str(revision)))
+            store.publish(name, str(revision))
+    done.set()
+    for thread in threads:
+        thread.join(30)
+    assert wrong == []
+    assert revision > 3
+    assert min(searches) > 20
+    assert store.count() == PARTS * len(NAMES)
+
+
+class Slow:
+    """A store in which something happens between the candidates and the passages, as often as it is told."""
+
+    def __init__(self, store: Store, times: int) -> None:
+        self._store, self._left = store, times
+        self.candidates = store.candidates
+        self.asked = 0
+
+    def happen(self) -> None:
+        raise NotImplementedError
+
+    def fetch(self, ids: Sequence[str]) -> list[Chunk]:
+        self.asked += 1
+        if self._left:
+            self._left -= 1
+            self.happen()
+        return self._store.fetch(ids)
+
+
+class Replacing(Slow):
+    def happen(self) -> None:
+        revision = f"later {self._left}"
+        self._store.upsert(revision_of("anchor", revision))
+        self._store.publish("anchor", revision)
+
+
+class Removing(Slow):
+    def happen(self) -> None:
+        self._store.delete("anchor")
+
+
+def test_passages_that_vanish_under_a_search_are_searched_again(
+    store: Store, settings: Settings, embedder: WordCountEmbedder
+) -> None:
+    replacing = Replacing(store, times=2)
+    hits = Retriever(replacing, embedder, settings).search("anchor part", PARTS)  # type: ignore[arg-type]
+    assert {(hit.chunk.doc_id, hit.chunk.revision) for hit in hits} == {("anchor", "later 0")}
+    assert len(hits) == PARTS
+    assert replacing.asked == 3
+
+
+def test_a_removed_document_makes_room_for_the_next_best(
+    store: Store, settings: Settings, embedder: WordCountEmbedder
+) -> None:
+    hits = Retriever(Removing(store, 1), embedder, settings).search("anchor part", 5)  # type: ignore[arg-type]
+    assert len(hits) == 5
+    assert "anchor" not in {hit.chunk.doc_id for hit in hits}
+
+
+def test_an_index_that_never_rests_still_answers_with_as_many_as_there_are(
+    store: Store, settings: Settings, embedder: WordCountEmbedder
+) -> None:
+    replacing = Replacing(store, times=10**6)
+    hits = Retriever(replacing, embedder, settings).search("anchor part", 8)  # type: ignore[arg-type]
+    assert len(hits) == 8
+    assert replacing.asked < 10
+
+
+def test_a_replacement_that_was_cut_short_shows_the_better_of_both_revisions_and_as_many_passages(
+    store: Store, settings: Settings, embedder: WordCountEmbedder
+) -> None:
+    store.upsert(revision_of("anchor", "1", hidden=False, parts=3))
+    hits = Retriever(store, embedder, settings).search("The anchor has part 2 in revision 1", 12)
+    assert len(hits) == 12
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    anchors = [hit.chunk for hit in hits if hit.chunk.doc_id == "anchor"]
+    assert {chunk.revision for chunk in anchors} == {"1"}
+    assert len(anchors) == 3
+    assert hits[0].chunk.text == "The anchor has part 2 in revision 1"
+
+
+def test_a_question_is_embedded_once_however_often_it_is_searched(store: Store, settings: Settings) -> None:
+    class Counting(WordCountEmbedder):
+        calls = 0
+
+        def embed_query(self, text: str) -> np.ndarray:
+            self.calls += 1
+            return super().embed_query(text)
+
+    counting = Counting()
+    Retriever(Replacing(store, times=3), counting, settings).search("anchor part", 3)  # type: ignore[arg-type]
+    assert counting.calls == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 from rag.errors import CollectionMissing, StoreError, StoreLocked, StoreMismatch
 from rag.store.edge import EdgeStore
 from rag.store.protocol import Store
-from rag.store.server import PREFIX, ServerStore
+from rag.store.server import ServerStore, collections
 from rag.types import Chunk, IndexedChunk, SparseVector
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,10 @@ def item(number: int, doc_id: str = "d", terms: dict[int, float] | None = None, 
     weights = sorted((terms if terms is not None else {1: 1.0}).items())
     sparse = SparseVector(tuple(term for term, _ in weights), tuple(weight for _, weight in weights))
     return IndexedChunk(chunk(number, doc_id, **fields), dense / np.linalg.norm(dense), sparse)
+
+
+def hidden(one: IndexedChunk) -> IndexedChunk:
+    return replace(one, hidden=True)
 
 
 def ids_of(items: list[IndexedChunk]) -> set[str]:
@@ -105,7 +110,11 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
         collection = f"test-{uuid.uuid4()}"
         yield server_backend(collection)
         client = QdrantClient(QDRANT_URL, api_key=QDRANT_API_KEY or None, check_compatibility=False)
-        client.delete_collection(PREFIX + collection)
+        with collections(QDRANT_URL, QDRANT_API_KEY, 30, collection, client) as found:
+            live = found.live()
+            found.discard_beside()
+        if live:
+            client.delete_collection(live)
         client.close()
 
 
@@ -152,14 +161,14 @@ def test_upserting_nothing_is_fine(store: Store) -> None:
     assert store.count() == 0
 
 
-def test_delete_takes_one_document_and_spares_what_is_kept(store: Store) -> None:
+def test_delete_takes_one_document_with_its_hidden_chunks(store: Store) -> None:
     store.upsert([item(n, doc_id="a") for n in range(5)] + [item(n, doc_id="b") for n in range(5, 8)])
-    store.delete("a", keep=[chunk(1).id, chunk(3).id, chunk(6).id])
-    assert store.ids("a") == {chunk(1).id, chunk(3).id}
-    assert store.ids("b") == {chunk(n).id for n in (5, 6, 7)}
-    assert store.count() == 5
+    store.upsert([hidden(item(n, doc_id="a")) for n in range(8, 11)])
+    assert store.count() == 11
     store.delete("a")
     store.delete("never seen")
+    assert store.ids("a") == set()
+    assert store.ids("b") == {chunk(n).id for n in (5, 6, 7)}
     assert store.ids() == store.ids("b")
 
 
@@ -169,12 +178,13 @@ def test_what_was_written_is_there_after_reopening(backend: Backend) -> None:
     first = backend.open()
     items = [item(n, doc_id="ab"[n % 2], terms={n % 5: 1.0 + n}) for n in range(40)]
     first.upsert(items)
-    first.delete("b", keep=[chunk(1).id])
+    first.delete("b")
+    first.upsert([hidden(item(90, doc_id="b"))])
     question = (items[2].dense, SparseVector((0, 2), (1.0, 1.0)), 7)
     before = first.candidates(*question)
     first.close()
     second = backend.open()
-    assert second.ids("b") == {chunk(1).id}
+    assert second.ids("b") == {chunk(90).id}
     assert second.count() == 21
     assert second.candidates(*question) == before
     assert second.fetch([chunk(4).id]) == [items[4].chunk]
@@ -276,8 +286,7 @@ def test_idf_forgets_what_was_deleted_or_replaced(store: Store) -> None:
     items = corpus(300)
     store.upsert(items)
     store.delete("doc 1")
-    store.delete("doc 2", keep=[items[2].chunk.id])
-    left = [one for one in items if one.chunk.doc_id in ("doc 0", "doc 3")] + [items[2]]
+    left = [one for one in items if one.chunk.doc_id != "doc 1"]
     changed = [item(n, "doc 0", {3: 1.5, 21: 0.5}) for n in range(0, 80, 4)]
     store.upsert(changed)
     now = {one.chunk.id: one for one in [*left, *changed]}
@@ -322,6 +331,109 @@ def test_an_empty_collection_finds_nothing(store: Store) -> None:
     assert store.fetch([chunk(1).id]) == []
 
 
+# Hidden chunks.
+
+
+@pytest.mark.parametrize("leftover", [True, False], ids=["something else hidden", "nothing else hidden"])
+def test_hidden_chunks_are_in_no_ranking_and_no_idf_until_they_are_published(store: Store, leftover: bool) -> None:
+    items = corpus(200)
+    store.upsert(items)
+    cosine, bm25 = by_hand(items, *QUESTION)
+    news = [item(n, "doc 1", {3: 2.0, n % 40: 1.0}, revision="new") for n in range(1000, 1050)]
+    store.upsert([hidden(one) for one in news])
+    others = [hidden(item(n, "doc 9", {3: 2.0})) for n in range(2000, 2000 + 7 * leftover)]
+    store.upsert(others)
+    found = store.candidates(*QUESTION, 300)
+    assert_ranking(found.dense, cosine, 300)
+    assert_ranking(found.bm25, bm25, 300)
+    assert store.ids() == ids_of([*items, *news, *others])
+    assert store.count() == 250 + len(others)
+    store.publish("doc 1", "new")
+    now = [one for one in items if one.chunk.doc_id != "doc 1"] + news
+    cosine, bm25 = by_hand(now, *QUESTION)
+    found = store.candidates(*QUESTION, 300)
+    assert_ranking(found.dense, cosine, 300)
+    assert_ranking(found.bm25, bm25, 300)
+    assert store.ids() == ids_of([*now, *others])
+
+
+def test_hidden_chunks_stay_hidden_when_the_store_is_opened_again(backend: Backend) -> None:
+    store = backend.open()
+    store.upsert([item(1)])
+    store.upsert([hidden(item(2, revision="new"))])
+    if backend.lasting:
+        store.close()
+    again = backend.open()
+    assert [id_ for id_, _ in again.candidates(item(2).dense, item(2).sparse, 9).dense] == [chunk(1).id]
+    again.publish("d", "new")
+    assert [id_ for id_, _ in again.candidates(item(2).dense, item(2).sparse, 9).dense] == [chunk(2).id]
+    assert again.ids() == {chunk(2).id}
+    again.close()
+
+
+def test_publishing_removes_older_revisions_hidden_or_not_and_touches_no_other_document(store: Store) -> None:
+    store.upsert([item(1, "a", revision="1"), item(2, "b", revision="1"), hidden(item(3, "b", revision="2"))])
+    store.upsert([hidden(item(4, "a", revision="2")), hidden(item(5, "a", revision="3"))])
+    store.publish("a", "3")
+    assert store.ids("a") == {chunk(5).id}
+    assert {one.chunk.id: one.hidden for one in store.scan()} == {
+        chunk(2).id: False,
+        chunk(3).id: True,
+        chunk(5).id: False,
+    }
+    store.publish("a", "3")
+    store.publish("nobody", "1")
+    assert store.count() == 3
+
+
+def test_a_chunk_that_is_written_again_without_being_hidden_is_found(store: Store) -> None:
+    store.upsert([hidden(item(1))])
+    assert store.candidates(item(1).dense, item(1).sparse, 3) == ([], [])
+    store.upsert([item(1)])
+    found = store.candidates(item(1).dense, item(1).sparse, 3)
+    assert [id_ for id_, _ in found.dense] == [id_ for id_, _ in found.bm25] == [chunk(1).id]
+
+
+# Reading it all.
+
+
+def test_scan_gives_back_what_was_written(store: Store) -> None:
+    items = [
+        item(1, "a", {7: 0.5, 9: 1.25}, header="name | age", revision="r1", kind="table"),
+        item(2, "a", {}, page=None, headings=()),
+        hidden(item(3, "b", revision="r2")),
+    ]
+    store.upsert(items)
+    found = {one.chunk.id: one for one in store.scan()}
+    assert set(found) == ids_of(items)
+    for one in items:
+        same = found[one.chunk.id]
+        assert (same.chunk, same.sparse, same.hidden) == (one.chunk, one.sparse, one.hidden)
+        assert isinstance(same.dense, np.ndarray)
+        assert same.dense.dtype == np.float32
+        assert same.dense == pytest.approx(one.dense, abs=1e-6)
+    assert {one.chunk.id for one in store.scan("a")} == {chunk(1).id, chunk(2).id}
+    assert list(store.scan("nobody")) == []
+
+
+def test_scan_reads_more_than_a_page_once_each_and_may_be_left_early(store: Store) -> None:
+    store.upsert([item(n) for n in range(2203)])
+    assert sorted(one.chunk.id for one in store.scan()) == [chunk(n).id for n in range(2203)]
+    assert next(iter(store.scan())).chunk.doc_id == "d"
+
+
+def test_what_was_scanned_can_be_written_and_the_store_used_between_pages(store: Store) -> None:
+    store.upsert([item(n, terms={n % 9: 1.0}) for n in range(1500)])
+    question = (item(3).dense, SparseVector((3,), (1.0,)), 20)
+    before = store.candidates(*question)
+    for one in store.scan():
+        store.upsert([one]) if one.chunk.start % 1000 == 0 else None
+    assert store.count() == 1500
+    after = store.candidates(*question)
+    assert_ranking(after.dense, dict(before.dense), 20)
+    assert_ranking(after.bm25, dict(before.bm25), 20)
+
+
 # What does not fit is refused.
 
 
@@ -333,7 +445,7 @@ def test_another_embedder_is_refused_with_the_remedy(backend: Backend, dim: int,
     first.upsert([item(1)])
     if backend.lasting:
         first.close()
-    with pytest.raises(StoreMismatch, match="--collection NAME") as caught:
+    with pytest.raises(StoreMismatch, match="run `footnote ingest` to build it anew") as caught:
         backend.open(dim, embedder)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -391,7 +503,8 @@ def test_threads_may_write_and_search_at_once(store: Store, backend: Backend) ->
         def work() -> None:
             for start in range(first, first + 100, 20):
                 store.upsert([item(n, f"doc {first}", terms={first: 1.0}) for n in range(start, start + 20)])
-            store.delete(f"doc {first}", keep=[chunk(first).id])
+            store.upsert([hidden(item(first + 500, f"doc {first}", revision="2"))])
+            store.publish(f"doc {first}", "2")
 
         return work
 
@@ -402,7 +515,7 @@ def test_threads_may_write_and_search_at_once(store: Store, backend: Backend) ->
             assert len(store.fetch([id_ for id_, _ in found.bm25])) == 100
 
     assert in_threads([write(1000), write(2000), write(3000), search, search]) == []
-    assert store.ids() == ids_of(base) | {chunk(n).id for n in (1000, 2000, 3000)}
+    assert store.ids() == ids_of(base) | {chunk(n).id for n in (1500, 2500, 3500)}
 
 
 def test_closing_waits_for_searches_in_other_threads(tmp_path: Path) -> None:
@@ -497,6 +610,23 @@ def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_disk_that_is_nearly_full_is_refused_before_the_system_kills_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = EdgeStore.open(tmp_path, DIM, "embedder")
+    store.upsert([item(1), item(2, "other")])
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
+        with pytest.raises(StoreError, match="1 MB of disk space are free, 150 MB are needed") as caught:
+            store.upsert([item(3)])
+        store.delete("other")  # what makes room is not refused
+    assert "\n" not in str(caught.value)
+    assert store.ids() == {chunk(1).id}
+    store.upsert([item(3)])
+    assert store.count() == 2
+    store.close()
+
+
 def child(script: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -529,6 +659,21 @@ def test_a_second_process_is_told_who_has_the_index(tmp_path: Path, url: str) ->
     assert (owner.pid, owner.url) == (holder.pid, url)
     assert EdgeStore.owner(tmp_path) is None
     EdgeStore.open(tmp_path, DIM, "embedder").close()
+
+
+def test_the_owners_token_is_told_to_the_same_user_alone(tmp_path: Path) -> None:
+    (tmp_path / "owner.json.tmp").write_text("left by a killed process, readable by everybody")
+    store = EdgeStore.open(tmp_path, DIM, "embedder", "http://127.0.0.1:7860", "secret")
+    note = tmp_path / "owner.json"
+    if os.name == "posix":
+        assert note.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(StoreLocked) as caught:
+        EdgeStore.open(tmp_path, DIM, "embedder")
+    assert (caught.value.owner.pid, caught.value.owner.url) == (os.getpid(), "http://127.0.0.1:7860")
+    assert caught.value.owner.token == "secret"
+    assert "secret" not in f"{caught.value} {caught.value!r} {caught.value.owner!r}"
+    store.close()
+    assert not note.exists()
 
 
 def test_the_same_process_cannot_open_an_index_twice(tmp_path: Path) -> None:

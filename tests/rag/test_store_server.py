@@ -25,7 +25,9 @@ from rag.types import Chunk, IndexedChunk, SparseVector
 
 OPENAPI = Path(__file__).parents[2].parent / "shared" / "qdrant-openapi.json"
 URL = "http://qdrant.test:6333"
-PATH = "/collections/footnote-papers"
+LIVE = "footnote-papers.aa0a07a0"
+PATH = f"/collections/{LIVE}"
+ALIASES, LIST, CHANGE = "GET /aliases", "GET /collections", "POST /collections/aliases"
 DIM = 4
 A, B, C = (str(uuid.UUID(int=n)) for n in (1, 2, 3))
 
@@ -35,8 +37,11 @@ def item(id_: str, text: str = "words") -> IndexedChunk:
     return IndexedChunk(chunk, np.array([1, 0, 0, 0], dtype=np.float32), SparseVector((3, 2**32 - 1), (0.5, 1.5)))
 
 
-def collection_info(metadata: dict[str, Any] | None, indexed: bool) -> dict[str, Any]:
-    index = {"doc_id": {"data_type": "keyword", "points": 0}}
+def aliased(collection: str) -> dict[str, Any]:
+    return {ALIASES: {"aliases": [{"alias_name": "footnote-papers", "collection_name": collection}]}}
+
+
+def collection_info(metadata: dict[str, Any] | None) -> dict[str, Any]:
     config: dict[str, Any] = {
         "params": {
             "vectors": {"dense": {"size": DIM, "distance": "Cosine"}},
@@ -55,7 +60,7 @@ def collection_info(metadata: dict[str, Any] | None, indexed: bool) -> dict[str,
         "optimizer_status": "ok",
         "segments_count": 1,
         "config": config | ({"metadata": metadata} if metadata else {}),
-        "payload_schema": index if indexed else {},
+        "payload_schema": {},
     }
 
 
@@ -68,12 +73,15 @@ class FakeQdrant(httpx.BaseTransport):
         done = {"operation_id": 1, "status": "completed"}
         scored = [{"id": id_, "version": 1, "score": 0.5} for id_ in (B, A)]
         self.results = {
-            f"GET {PATH}/exists": {"exists": False},
+            ALIASES: {"aliases": []},
+            LIST: {"collections": []},
+            CHANGE: True,
             f"PUT {PATH}": True,
-            f"GET {PATH}": collection_info({"footnote": {"format": 1, "dim": DIM, "embedder": "e"}}, indexed=False),
+            f"GET {PATH}": collection_info({"footnote": {"format": 2, "dim": DIM, "embedder": "e"}}),
             f"PUT {PATH}/index": done,
             f"PUT {PATH}/points": done,
             f"POST {PATH}/points/delete": done,
+            f"POST {PATH}/points/batch": [done, done],
             f"POST {PATH}/points/query/batch": [{"points": scored}, {"points": scored[:1]}],
             f"POST {PATH}/points": [{"id": B, "payload": payload("second")}, {"id": A, "payload": payload("first")}],
             f"POST {PATH}/points/scroll": {"points": [{"id": A}, {"id": B}], "next_page_offset": None},
@@ -83,7 +91,12 @@ class FakeQdrant(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
         self.requests.append(request)
-        answer = {"result": self.results[f"{request.method} {request.url.path}"], "status": "ok", "time": 0.001}
+        operation = f"{request.method} {request.url.path}"
+        answer = {"result": self.results[operation], "status": "ok", "time": 0.001}
+        if operation == CHANGE:
+            self.results[ALIASES] = {
+                "aliases": [a["create_alias"] for a in json.loads(request.content)["actions"][-1:]]
+            }
         self.answers.append((request, answer))
         return httpx.Response(200, json=answer)
 
@@ -173,7 +186,7 @@ def test_every_request_fits_qdrants_openapi_description() -> None:
     store.upsert([item(A), item(B, "two")])
     store.upsert([IndexedChunk(item(C).chunk, [0.0, 1.0, 0.0, 0.0], SparseVector((), ()))])
     store.delete("doc")
-    store.delete("doc", keep={A, B})
+    store.publish("doc", "r1")
     question = np.array([0, 1, 0, 0], dtype=np.float32)
     store.candidates(question, SparseVector((3,), (1.0,)), 2)
     fake.results[f"POST {PATH}/points/query/batch"] = [{"points": []}]
@@ -207,13 +220,32 @@ def test_a_new_collection_has_both_vectors_idf_a_payload_index_and_its_embedder_
     [made] = fake.sent("PUT", PATH)
     assert made["vectors"]["dense"] == {"size": DIM, "distance": "Cosine"}
     assert made["sparse_vectors"]["bm25"] == {"modifier": "idf"}
-    assert made["metadata"]["footnote"] == {"format": 1, "dim": DIM, "embedder": "e"}
-    assert fake.sent("PUT", f"{PATH}/index") == [{"field_name": "doc_id", "field_schema": "keyword"}]
+    assert made["metadata"]["footnote"] == {"format": 2, "dim": DIM, "embedder": "e"}
+    assert fake.sent("PUT", f"{PATH}/index") == [
+        {"field_name": "doc_id", "field_schema": "keyword"},
+        {"field_name": "hidden", "field_schema": "integer"},
+    ]
+
+
+def test_the_alias_is_made_last_so_that_half_a_collection_is_never_behind_it() -> None:
+    fake = FakeQdrant()
+    connect(fake)
+    writes = [f"{request.method} {request.url.path}" for request in fake.requests if request.method != "GET"]
+    assert writes == [f"PUT {PATH}", f"PUT {PATH}/index", f"PUT {PATH}/index", CHANGE]
+    made = {"alias_name": "footnote-papers", "collection_name": LIVE}
+    assert fake.sent("POST", "/collections/aliases") == [{"actions": [{"create_alias": made}]}]
+
+
+def test_a_creation_that_was_cut_short_is_finished() -> None:
+    fake = FakeQdrant(**{LIST: {"collections": [{"name": LIVE}]}})
+    connect(fake)
+    writes = [f"{request.method} {request.url.path}" for request in fake.requests if request.method != "GET"]
+    assert writes == [f"PUT {PATH}/index", f"PUT {PATH}/index", CHANGE]
 
 
 def test_opening_a_complete_collection_writes_nothing() -> None:
-    info = collection_info({"footnote": {"format": 1, "dim": DIM, "embedder": "e"}}, indexed=True)
-    fake = FakeQdrant(**{f"GET {PATH}/exists": {"exists": True}, f"GET {PATH}": info})
+    info = collection_info({"footnote": {"format": 2, "dim": DIM, "embedder": "e"}})
+    fake = FakeQdrant(**aliased(LIVE), **{f"GET {PATH}": info})
     connect(fake)
     connect(fake, create=False)
     assert {request.method for request in fake.requests} == {"GET"}
@@ -232,12 +264,37 @@ def test_candidates_are_one_request_without_payload() -> None:
     assert found.bm25 == [(B, 0.5)]
 
 
+def test_publishing_is_one_request_that_shows_the_new_before_it_removes_the_old() -> None:
+    fake = FakeQdrant()
+    connect(fake).publish("doc", "r2")
+    [body] = fake.sent("POST", f"{PATH}/points/batch")
+    of_doc, of_r2 = ({"key": key, "match": {"value": value}} for key, value in (("doc_id", "doc"), ("revision", "r2")))
+    assert body["operations"] == [
+        {"delete_payload": {"keys": ["hidden"], "filter": {"must": [of_doc, of_r2]}}},
+        {"delete": {"filter": {"must": [of_doc], "must_not": [of_r2]}}},
+    ]
+
+
+def test_hidden_points_are_left_out_of_the_search_and_of_the_idf() -> None:
+    fake = FakeQdrant()
+    store = connect(fake)
+    store.upsert([item(A), IndexedChunk(item(B).chunk, item(B).dense, item(B).sparse, hidden=True)])
+    [written] = fake.sent("PUT", f"{PATH}/points")
+    assert [point["payload"].get("hidden") for point in written["points"]] == [None, 1]
+    store.candidates(np.array([0, 1, 0, 0], dtype=np.float32), SparseVector((3,), (1.0,)), 2)
+    [body] = fake.sent("POST", f"{PATH}/points/query/batch")
+    visible = {"must_not": [{"key": "hidden", "match": {"value": 1}}]}
+    assert [search["filter"] for search in body["searches"]] == [visible, visible]
+    assert body["searches"][1]["params"]["idf"] == {"corpus": visible}
+
+
 def test_writes_wait_and_come_in_bounded_requests() -> None:
     fake = FakeQdrant()
     store = connect(fake)
     items = [item(str(uuid.UUID(int=n))) for n in range(600)]
     store.upsert(items)
-    store.delete("doc", keep=[A])
+    store.delete("doc")
+    store.publish("doc", "r1")
     sent = fake.sent("PUT", f"{PATH}/points")
     assert [len(body["points"]) for body in sent] == [256, 256, 88]
     assert [point["id"] for body in sent for point in body["points"]] == [one.chunk.id for one in items]
@@ -246,8 +303,8 @@ def test_writes_wait_and_come_in_bounded_requests() -> None:
 
 
 def test_long_vectors_make_smaller_requests() -> None:
-    info = collection_info({"footnote": {"format": 1, "dim": 4096, "embedder": "e"}}, indexed=True)
-    fake = FakeQdrant(**{f"GET {PATH}": info})
+    info = collection_info({"footnote": {"format": 2, "dim": 4096, "embedder": "e"}})
+    fake = FakeQdrant(**aliased(LIVE), **{f"GET {PATH}": info})
     store = connect(fake, dim=4096)
     long = np.ones(4096, dtype=np.float32) / 64
     store.upsert([IndexedChunk(item(str(uuid.UUID(int=n))).chunk, long, SparseVector((), ())) for n in range(120)])
@@ -275,6 +332,60 @@ def test_fetch_puts_the_servers_order_right() -> None:
     ]
 
 
+def not_there(collection: str) -> httpx.Response:
+    error = f"Not found: Collection `{collection}` doesn't exist!"
+    return httpx.Response(404, json={"status": {"error": error}, "time": 0.0})
+
+
+NEWER = "footnote-papers.0badcafe"
+
+
+class Replaced(FakeQdrant):
+    """A server on which another collection took the first one's place after it was opened."""
+
+    embedder = "e"
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith(f"{PATH}/points"):
+            self.requests.append(request)
+            record = {"format": 2, "dim": DIM, "embedder": self.embedder, "label": "x", "replaces": LIVE}
+            self.results |= aliased(NEWER)
+            self.results[f"GET /collections/{NEWER}"] = collection_info({"footnote": record})
+            self.results[f"POST /collections/{NEWER}/points/count"] = {"count": 7}
+            return not_there(LIVE)
+        return super().handle_request(request)
+
+
+def test_a_store_goes_on_with_the_collection_that_took_its_place() -> None:
+    fake = Replaced()
+    store = connect(fake)
+    assert store.count() == 7
+    before = len(fake.requests)
+    assert store.count() == 7
+    assert len(fake.requests) == before + 1
+
+
+def test_a_store_does_not_go_on_with_another_embedders_collection() -> None:
+    fake = Replaced()
+    fake.embedder = "other"
+    store = connect(fake)
+    with pytest.raises(StoreMismatch, match="'other', not 'e'"):
+        store.count()
+
+
+def test_a_collection_that_is_gone_is_missing() -> None:
+    class Gone(FakeQdrant):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            if request.url.path.startswith(f"{PATH}/points"):
+                self.results[ALIASES] = {"aliases": []}
+                return not_there(LIVE)
+            return super().handle_request(request)
+
+    store = connect(Gone())
+    with pytest.raises(CollectionMissing, match="no collection 'papers'"):
+        store.count()
+
+
 # Refusals.
 
 
@@ -292,9 +403,9 @@ def test_a_missing_collection_is_not_created_by_reading() -> None:
 
 
 def test_another_embedders_collection_is_refused() -> None:
-    info = collection_info({"footnote": {"format": 1, "dim": DIM, "embedder": "other"}}, indexed=True)
-    with pytest.raises(StoreMismatch, match=r"'other', not 'e'; .*--collection NAME") as caught:
-        connect(FakeQdrant(**{f"GET {PATH}/exists": {"exists": True}, f"GET {PATH}": info}))
+    info = collection_info({"footnote": {"format": 2, "dim": DIM, "embedder": "other"}})
+    with pytest.raises(StoreMismatch, match=r"'other', not 'e'; run `footnote ingest`") as caught:
+        connect(FakeQdrant(**aliased(LIVE), **{f"GET {PATH}": info}))
     one_line(caught.value)
 
 

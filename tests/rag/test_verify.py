@@ -137,6 +137,15 @@ def test_the_same_answer_is_checked_the_same_way_twice(verifier: Verifier) -> No
     assert verifier.check(claims, hits) == verifier.check(claims, hits)
 
 
+def test_a_row_is_read_with_its_column_names_and_quoted_without(embedder) -> None:
+    claim = "The Blues have won the Stanley Cup 1 time."
+    rows = "Blues | STL | 1\nFlyers | PHI | 2"
+    with_names = best(Verifier(embedder), claim, [make_hit(rows, 3, header="Team | Location | Stanley Cup")])
+    without = best(Verifier(embedder), claim, [make_hit(rows, 3)])
+    assert with_names.score > without.score
+    assert rows[with_names.start - 300 : with_names.end - 300] in ("Blues | STL | 1", rows)
+
+
 def auroc(labels: Sequence[int], scores: Sequence[float]) -> float:
     """Chance that a supported row scores above an unsupported one (Mann-Whitney U, ties count half)."""
     supported = [score for label, score in zip(labels, scores, strict=True) if label]
