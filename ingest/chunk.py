@@ -1,12 +1,12 @@
 """Parsed document -> passages that fit the embedder, each with its exact place. Pure; knows nothing about models.
 
 A document falls into sections (one page, one heading path, text or a table); LlamaIndex's SentenceSplitter cuts
-each section, and every piece it returns is found again in the document's text. Tables are cut between rows.
+each section, and every piece it returns is found again in the document's text. Tables are cut between rows, and
+their later passages carry the column names along.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from ingest.parse.document import Block, ParsedDocument
 from rag import sentences
 from rag.types import Chunk
 
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 """Changes whenever some document would be cut differently; the index is then brought up to date."""
 
 _NAMESPACE = UUID("6f0a7c1e-3b55-5c39-9a5e-2f1d8f6b7a44")
@@ -32,6 +32,9 @@ _SHORT = 4
 _PHRASE = r"(?s).+?(?:\n|[,;:.](?=\s)|[、，；]|\Z)"
 """Where a sentence is cut that is too long: never within a number such as 1,234.5."""
 _INK = re.compile(r"\S")
+_ROW = re.compile(r"\S(?:[^\n]*\S)?")
+_HEADER_SHARE = 2
+"""Column names that take more than 1/2 of the limit are not repeated: they would crowd out the rows."""
 
 Span = tuple[int, int]
 
@@ -45,29 +48,31 @@ class _Section:
     is_table: bool
     has_body: bool
     """False where it is made of headings alone."""
+    header: str = ""
+    """A table's column names, where it has some."""
 
 
 class Chunker:
     """Cuts documents into passages of at most `chunk_tokens` tokens; neighbours share up to `overlap` tokens.
 
-    `tokenize` is the embedder's, without special tokens. Safe to use from several threads.
+    `count_tokens` is the embedder's, without special tokens. Safe to use from several threads.
     """
 
-    def __init__(self, tokenize: Callable[[str], list[str]], chunk_tokens: int, overlap: int) -> None:
+    def __init__(self, count_tokens: Callable[[str], int], chunk_tokens: int, overlap: int) -> None:
         self._limit, self._overlap = chunk_tokens, overlap
         # A section is measured when it may be joined, when it may be cut, and again by the splitter.
-        self._count = lru_cache(maxsize=256)(lambda text: len(tokenize(text)))
+        self._count = lru_cache(maxsize=256)(count_tokens)
 
-    def chunks(self, parsed: ParsedDocument, doc_id: str, doc: str) -> list[Chunk]:
+    def chunks(self, parsed: ParsedDocument, doc_id: str, doc: str, revision: str = "") -> Iterator[Chunk]:
         """Passages in document order, ends strictly ascending; every character but white space is in one.
 
         `parsed.text[chunk.start:chunk.end] == chunk.text`. No passage crosses a page or a table's border.
         """
-        return [
-            _chunk(parsed, section, span, doc_id, doc)
+        return (
+            _chunk(parsed, section, span, header, doc_id, doc, revision)
             for section in self._sections(parsed)
-            for span in self._spans(parsed.text, section)
-        ]
+            for span, header in self._spans(parsed.text, section)
+        )
 
     def _sections(self, parsed: ParsedDocument) -> Iterator[_Section]:
         return self._with_short_joined(parsed.text, _with_titles_joined(_grouped(parsed.blocks)))
@@ -81,7 +86,7 @@ class Chunker:
         last: _Section | None = None
         last_size = 0
         for section in sections:
-            size = self._count(text[section.start : section.end])
+            size = 0 if section.is_table else self._count(text[section.start : section.end])  # a table joins nothing
             if last is None:
                 last, last_size = section, size
             elif (
@@ -97,14 +102,17 @@ class Chunker:
         if last is not None:
             yield last
 
-    def _spans(self, text: str, section: _Section) -> Iterator[Span]:
+    def _spans(self, text: str, section: _Section) -> Iterator[tuple[Span, str]]:
+        """Spans of the section's passages, each with the column names to go above it."""
+        if section.is_table:
+            yield from self._rows(text, section)
+            return
         for start, end in _windows(text, section.start, section.end):
             if self._fits(text[start:end]):
-                yield start, end
-            elif section.is_table:
-                yield from self._rows(text, start, end)
+                yield (start, end), ""
             else:
-                yield from self._sentences(text, start, end)
+                for span in self._sentences(text, start, end):
+                    yield span, ""
 
     def _sentences(self, text: str, start: int, end: int) -> Iterator[Span]:
         """Cut by sentences; by force where the splitter lets through what does not fit."""
@@ -119,44 +127,71 @@ class Chunker:
             else:
                 yield from self._by_force(text, start + low, start + high)
 
-    def _rows(self, text: str, start: int, end: int) -> Iterator[Span]:
-        """As many whole rows as fit; a row that does not fit alone is cut by force."""
-        first = last = None
-        for line in re.finditer(r"\S(?:[^\n]*\S)?", text[start:end]):
-            low, high = start + line.start(), start + line.end()
-            if first is not None and last is not None and not self._fits(text[first:high]):
-                yield first, last
-                first = None
-            if first is None and not self._fits(text[low:high]):
-                yield from self._by_force(text, low, high)
-                continue
-            first, last = low if first is None else first, high
-        if first is not None and last is not None:
-            yield first, last
+    def _rows(self, text: str, section: _Section) -> Iterator[tuple[Span, str]]:
+        """As many whole rows as fit below the column names; the passage that begins with these goes without."""
+        size = self._count(section.header)
+        header = section.header if size <= self._limit // _HEADER_SHARE else ""
+        own = section.start if text.startswith(section.header, section.start) else -1
+        for rows in self._row_groups(text, section, size if header else 0):
+            yield from self._fitted(text, rows, header, own)
 
-    def _by_force(self, text: str, start: int, end: int) -> Iterator[Span]:
-        """Longest pieces that fit, cut at white space where there is some in their second half."""
+    def _row_groups(self, text: str, section: _Section, header_size: int) -> Iterator[list[Span]]:
+        """Runs of rows that fit by the sum of their tokens, so that each row is counted once and not once a guess."""
+        rows: list[Span] = []
+        room = self._limit
+        for row in _ROW.finditer(text, section.start, section.end):
+            line = row.group() + "\n"
+            cost = self._count(line) if len(line) <= self._limit * _CHARS_PER_TOKEN else self._limit
+            if rows and cost > room:
+                yield rows
+                rows, room = [], self._limit - header_size
+            rows.append(row.span())
+            room -= cost
+        if rows:
+            yield rows
+
+    def _fitted(self, text: str, rows: list[Span], header: str, own: int) -> Iterator[tuple[Span, str]]:
+        """Rows, in halves until they fit; a row that does not fit alone is cut by force.
+
+        `own` is where the table's own column names are: what begins there needs no others.
+        """
+        start, end = rows[0][0], rows[-1][1]
+        above = "" if start == own else header
+        if self._fits(text[start:end], above):
+            yield (start, end), above
+        elif len(rows) > 1:
+            for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+                yield from self._fitted(text, half, header, own)
+        elif self._fits(text[start:end]):
+            yield (start, end), ""
+        else:
+            for low, high in self._by_force(text, start, end, above):
+                yield (low, high), above if self._fits(text[low:high], above) else ""
+
+    def _by_force(self, text: str, start: int, end: int, header: str = "") -> Iterator[Span]:
+        """Longest pieces that fit below the header, cut at white space where there is some in their second half."""
         while (ink := _INK.search(text, start, end)) is not None:
             low = ink.start()
-            high = self._reach(text, low, end)
+            high = self._reach(text, low, end, header)
             space = max(text.rfind(" ", low, high), text.rfind("\n", low, high))
             if high < end and space > (low + high) // 2:
                 high = space
             yield low, low + len(text[low:high].rstrip())
             start = high
 
-    def _reach(self, text: str, low: int, end: int) -> int:
+    def _reach(self, text: str, low: int, end: int, header: str) -> int:
         """End of the longest piece from `low` that fits, at least one character."""
         high = min(end, low + self._limit * _CHARS_PER_TOKEN)
-        if self._fits(text[low:high]):
+        if self._fits(text[low:high], header):
             return high
         good = low + 1
         while high - good > 1:
             middle = (good + high) // 2
-            good, high = (middle, high) if self._fits(text[low:middle]) else (good, middle)
+            good, high = (middle, high) if self._fits(text[low:middle], header) else (good, middle)
         return good
 
-    def _fits(self, text: str) -> bool:
+    def _fits(self, text: str, header: str = "") -> bool:
+        text = f"{header}\n{text}" if header else text
         return len(text) <= self._limit * _CHARS_PER_TOKEN and self._count(text) <= self._limit
 
     @cached_property
@@ -178,9 +213,9 @@ def _grouped(blocks: Sequence[Block]) -> Iterator[_Section]:
     """Runs of blocks with one page and one heading path; every table by itself."""
     last: _Section | None = None
     for block in blocks:
-        section = _Section(
-            block.start, block.end, block.page, block.headings, block.kind == "table", block.kind != "heading"
-        )
+        is_table, has_body = block.kind == "table", block.kind != "heading"
+        header = block.header if is_table else ""
+        section = _Section(block.start, block.end, block.page, block.headings, is_table, has_body, header)
         if last and _same_place(last, section) and last.headings == section.headings:
             last = _join(last, section, last.headings)
             continue
@@ -258,12 +293,18 @@ def _ink(text: str, start: int, end: int) -> int:
     return found.start() if found else end
 
 
-def _chunk(parsed: ParsedDocument, section: _Section, span: Span, doc_id: str, doc: str) -> Chunk:
+def id_of(doc_id: str, revision: str, start: int, end: int) -> str:
+    """A passage's id: the same for the same span of the same document, cut from the same content in the same way."""
+    return str(uuid5(_NAMESPACE, f"{doc_id}:{revision}:{start}:{end}"))
+
+
+def _chunk(
+    parsed: ParsedDocument, section: _Section, span: Span, header: str, doc_id: str, doc: str, revision: str
+) -> Chunk:
     start, end = span
     text = parsed.text[start:end]
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     return Chunk(
-        id=str(uuid5(_NAMESPACE, f"{doc_id}:{start}:{end}:{digest}")),
+        id=id_of(doc_id, revision, start, end),
         doc_id=doc_id,
         doc=doc,
         title=parsed.title,
@@ -273,4 +314,6 @@ def _chunk(parsed: ParsedDocument, section: _Section, span: Span, doc_id: str, d
         end=end,
         text=text,
         kind="table" if section.is_table else "text",
+        header=header,
+        revision=revision,
     )

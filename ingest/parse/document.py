@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
 _NEWLINES = re.compile(r"\r\n?|[\f\v\x85\u2028\u2029]")
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u00ad\u200b\u2060\ufeff\ufffe\uffff\ud800-\udfff]")
@@ -14,6 +16,28 @@ _NO_TITLE = re.compile(
     r"untitled|microsoft \w+ -|(word )?document\d*$|.*\.(docx?|xlsx?|pptx?|html?|pdf|indd|tex|dvi|qxp|fm|txt|md)$",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a parser may use besides the file itself."""
+
+    spool: Path
+    """An empty folder for this one file: members go there, and whatever a helper program needs. Removed afterwards."""
+    languages: str = "eng"
+    """Languages of scanned text, as tesseract names them: `eng+deu`."""
+    max_unpacked: int = 1 << 30
+    """Bytes that an archive's or a message's members may have together, unpacked."""
+    progress: Callable[[int, int], None] = lambda _done, _of: None
+    """Called after every page that takes long, with its number and how many there are; the file's time starts anew."""
+
+
+class Member(NamedTuple):
+    """A document inside another one, such as an attachment: written to the spool, parsed as a file of its own."""
+
+    name: str
+    """Its path inside the container, with `/` between folders; never absolute, never with `..`."""
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +52,8 @@ class Block:
     """Counted from 1; None where the format has no pages."""
     headings: tuple[str, ...] = ()
     """The headings above the block, outermost first; a heading's own text is the last of its path."""
+    header: str = ""
+    """A table's column names, as its first row has them; empty where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +67,8 @@ class ParsedDocument:
     """Number of pages; 1 where the format has none."""
     notes: tuple[str, ...] = ()
     """What could not be read, for a person to act on, such as `pages 3-7 have no text layer`."""
+    members: tuple[Member, ...] = ()
+    """Documents inside this one; their text is not part of this one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +79,8 @@ class Piece:
     kind: str = "text"
     page: int | None = None
     headings: tuple[str, ...] = ()
+    header: str = ""
+    """See `Block.header`."""
 
 
 def clean(text: str) -> str:
@@ -76,7 +106,8 @@ def assemble(title: str, pieces: Iterable[Piece], pages: int = 1, notes: tuple[s
         text = clean(piece.text).strip()
         if not text:
             continue
-        blocks.append(Block(position, position + len(text), piece.kind, piece.page, piece.headings))
+        header = clean(piece.header).strip()
+        blocks.append(Block(position, position + len(text), piece.kind, piece.page, piece.headings, header))
         parts.append(text)
         position += len(text) + 2
     assert all(a.end <= b.start for a, b in pairwise(blocks))

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ingest.parse.document import ParsedDocument, assemble, pick_title
+from ingest.parse.document import ParsedDocument, assemble, clean, pick_title
 from ingest.parse.text import decode
 from ingest.parse.via_unstructured import html_elements, pieces
 from rag.errors import ParseError
@@ -99,7 +99,7 @@ def _flatten_heading(heading: Any) -> None:
     for node in heading.iter(*_BLOCKS):
         if node is not heading:
             node.tag = "span"
-            node.tail = f" {node.tail or ''}"
+            node.tail = f" {clean(node.tail or '')}"
     for link in heading.iter("a"):
         if (link.text or "").strip() in ("¶", "#") and not len(link):
             link.text = ""
@@ -123,7 +123,7 @@ def _unfold(table: Any) -> None:
     for node in parts:
         if node.tag == "tr" and all(_is_line(cell) for cell in node):
             for inner in node.iterdescendants("td", "th", "p", "div"):
-                inner.tag, inner.tail = "span", f" {inner.tail or ''}"
+                inner.tag, inner.tail = "span", f" {clean(inner.tail or '')}"
     for node in parts:
         if node.tag != "span":
             node.tag = "div"
@@ -146,7 +146,7 @@ def _mark(item: Any) -> None:
             break
         node = first
     if _text(node):
-        node.text = _marker(item) + (node.text or "").lstrip()
+        node.text = _marker(item) + clean(node.text or "").lstrip()
 
 
 def _marker(item: Any) -> str:

@@ -37,6 +37,9 @@ _WEB_NAMES = {
 }
 """What browsers make of a declared encoding (https://encoding.spec.whatwg.org/#names-and-labels)."""
 
+STATEFUL = ("iso-2022", "hz", "utf-7")
+"""Encodings that switch alphabets by escape sequences, as their names begin."""
+
 _OTHERWISE = frozenset(
     "Polish Czech Slovak Hungarian Romanian Slovene Lithuanian Latvian Estonian Turkish Vietnamese".split()
     + "Japanese Chinese Korean".split()
@@ -80,7 +83,10 @@ def _decoded(data: bytes, declared: str) -> tuple[str, tuple[str, ...]]:
     marked = next((codec for bom, codec in _BOMS if data.startswith(bom)), None) or _utf16(data)
     if marked:
         return data.decode(marked, "replace"), ()
-    for codec in ("utf-8", _WEB_NAMES.get(declared.lower(), declared)):
+    named = _WEB_NAMES.get(declared.lower(), declared)
+    # What these encodings make is ASCII to look at, so that UTF-8 would take it.
+    first = named if declared.lower().startswith(STATEFUL) else ""
+    for codec in (first, "utf-8", named):
         text = _strict(data, codec)
         if text is not None:
             return text, ()

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from ingest.parse.document import Piece
+from ingest.parse.rows import line, looks_named
 
 _TOKENIZE = "unstructured.nlp.tokenize"
 _MARKED = re.compile(r"(?:[-•*–]|\(?\w{1,4}[.)]|\d[\d.]*)\s")
@@ -117,21 +118,55 @@ def _names(path: list[tuple[int, str]]) -> tuple[str, ...]:
 
 def _table(element: Any, page: int | None, headings: tuple[str, ...]) -> Iterator[Piece]:
     """The caption, then the table with a line a row; all cells in one line where rows would lose some."""
-    caption, rows = _rows(element.metadata.text_as_html or "")
+    caption, rows, named = _rows(element.metadata.text_as_html or "")
     if Counter(element.text.split()) - Counter(f"{caption} {' '.join(map(' '.join, rows))}".split()):
-        caption, rows = "", [[element.text]]
+        caption, rows, named = "", [[element.text]], False
     yield Piece(caption, "text", page, headings)
-    yield Piece("\n".join(" | ".join(row) for row in _tidy(rows)), "table", page, headings)
+    rows = _tidy(rows)
+    lines = [line(row) for row in rows]
+    named = len(lines) > 1 and (named or looks_named(rows))
+    yield Piece("\n".join(lines), "table", page, headings, lines[0] if named else "")
 
 
-def _rows(html: str) -> tuple[str, list[list[str]]]:
+def _rows(html: str) -> tuple[str, list[list[str]], bool]:
+    """Caption, rows of cells, and whether the first row that is not empty is marked as column names."""
     from lxml import etree
 
     if not html:
-        return "", []
+        return "", [], False
     root = etree.fromstring(html, etree.HTMLParser())
     caption = " ".join(_text(node) for node in root.iter("caption"))
-    return caption, [[_text(cell) for cell in row.iter("td", "th")] for row in root.iter("tr")]
+    found = [(row, [_text(cell) for cell in row.iter("td", "th")]) for row in root.iter("tr")]
+    first = next((row for row, cells in found if any(cells)), None)
+    return caption, _spread([row for row, _ in found]), first is not None and _is_head(first)
+
+
+def _is_head(row: Any) -> bool:
+    cells = list(row.iter("td", "th"))
+    return row.getparent().tag == "thead" or (len(cells) > 1 and all(cell.tag == "th" for cell in cells))
+
+
+def _spread(rows: list[Any]) -> list[list[str]]:
+    """The cells' texts in their columns: in every row that a merged cell reaches into, in the first of its columns."""
+    out: list[list[str]] = []
+    hanging: dict[int, tuple[int, str]] = {}
+    for row in rows:
+        held, hanging = hanging, {at: (left - 1, text) for at, (left, text) in hanging.items() if left > 1}
+        cells: list[str] = []
+        for cell in row.iter("td", "th"):
+            while len(cells) in held:
+                cells.append(held[len(cells)][1])
+            texts = [_text(cell), *[""] * (_span(cell, "colspan") - 1)]
+            below = _span(cell, "rowspan") - 1
+            hanging |= {len(cells) + at: (below, text) for at, text in enumerate(texts) if below}
+            cells += texts
+        out.append([*cells, *(held[at][1] for at in sorted(held) if at >= len(cells))])
+    return out
+
+
+def _span(cell: Any, name: str) -> int:
+    value = cell.get(name, "1")
+    return min(int(value), 1000) if value.isdecimal() and int(value) else 1
 
 
 def _text(node: Any) -> str:

@@ -9,6 +9,8 @@ lost without a word. They are moved to where they show.
 from __future__ import annotations
 
 import copy
+import re
+import zipfile
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +22,13 @@ from ingest.parse.via_unstructured import docx_elements, pieces
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_TYPES = "[Content_Types].xml"
+_MAIN = b"application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
+_KINDS = re.compile(
+    rb"application/vnd\.(ms-word\.(document|template)\.macroEnabled\w*"
+    rb"|openxmlformats-officedocument\.wordprocessingml\.template)\.main\+xml"
+)
+"""Word's content types of documents with macros and of templates."""
 _WRAPPERS = ("ins", "moveTo", "smartTag", "customXml", "fldSimple")
 _NOTES = {"footnoteReference": "footnotes", "endnoteReference": "endnotes"}
 
@@ -32,7 +41,7 @@ def parse_docx(path: Path) -> ParsedDocument:
     """
     import docx
 
-    document = docx.Document(BytesIO(path.read_bytes()))
+    document = docx.Document(_as_document(path))
     _lay_open(document)
     opened = BytesIO()
     document.save(opened)
@@ -40,6 +49,21 @@ def parse_docx(path: Path) -> ParsedDocument:
     headings = (piece.text for piece in found if piece.kind == "heading")
     title = pick_title(document.core_properties.title or "", *headings) or path.stem
     return assemble(title, found, max((piece.page or 1 for piece in found), default=1))
+
+
+def _as_document(path: Path) -> BytesIO:
+    """The file; one with macros or a template as the plain document that python-docx takes."""
+    data = path.read_bytes()
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        types = archive.read(_TYPES)
+        if not _KINDS.search(types):
+            return BytesIO(data)
+        plain = BytesIO()
+        with zipfile.ZipFile(plain, "w") as copy_:
+            for name in archive.namelist():
+                copy_.writestr(name, _KINDS.sub(_MAIN, types) if name == _TYPES else archive.read(name))
+    plain.seek(0)
+    return plain
 
 
 def _lay_open(document: Any) -> None:

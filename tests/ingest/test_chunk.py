@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest.chunk import Chunker
-from ingest.parse.document import ParsedDocument, Piece, assemble
+from ingest.parse.document import Context, ParsedDocument, Piece, assemble
 from ingest.parse.table import parse
 from rag.types import Chunk
 
@@ -20,22 +20,26 @@ def tokenize(text: str) -> list[str]:
     return re.findall(r"[a-zA-Z0-9]{1,4}|[^\sa-zA-Z0-9]", text)
 
 
+def size(text: str) -> int:
+    return len(tokenize(text))
+
+
 def cut(*pieces: Piece, limit: int = 16, overlap: int = 4) -> tuple[ParsedDocument, list[Chunk]]:
     parsed = assemble("The title", pieces)
-    return parsed, Chunker(tokenize, limit, overlap).chunks(parsed, "doc-id", "/docs/a.md")
+    return parsed, list(Chunker(size, limit, overlap).chunks(parsed, "doc-id", "/docs/a.md"))
 
 
 def texts(*pieces: Piece, limit: int = 16, overlap: int = 4) -> list[str]:
     return [chunk.text for chunk in cut(*pieces, limit=limit, overlap=overlap)[1]]
 
 
-def check(parsed: ParsedDocument, chunks: list[Chunk], limit: int, count=lambda text: len(tokenize(text))) -> None:
+def check(parsed: ParsedDocument, chunks: list[Chunk], limit: int, count=size) -> None:
     """What every document's chunks must hold to."""
     covered = 0
     for chunk in chunks:
         assert parsed.text[chunk.start : chunk.end] == chunk.text
         assert chunk.text.strip() == chunk.text != ""
-        assert count(chunk.text) <= limit
+        assert count(chunk.with_header) <= limit
         assert parsed.text[covered : chunk.start].strip() == "", "characters were left out"
         assert chunk.end > covered, "a chunk inside another one"
         covered = chunk.end
@@ -86,7 +90,7 @@ class TestAnyDocument:
     def test_a_word_that_counts_as_one_token_is_still_cut(self):
         """Embedders count a word of any length that they do not know as one token."""
         parsed = assemble("t", [Piece("x" * 100_000)])
-        chunks = Chunker(str.split, 16, 0).chunks(parsed, "i", "d")
+        chunks = list(Chunker(lambda text: len(text.split()), 16, 0).chunks(parsed, "i", "d"))
         check(parsed, chunks, 16, lambda text: len(text.split()))
         assert max(len(chunk.text) for chunk in chunks) <= 16 * 16
 
@@ -98,11 +102,12 @@ class TestText:
         assert (chunk.page, chunk.headings, chunk.kind) == (3, ("A", "B"), "text")
         assert uuid.UUID(chunk.id).version == 5
 
-    def test_id_changes_with_document_place_and_text(self):
+    def test_id_changes_with_document_place_and_revision(self):
         _, (first, second) = cut(Piece("same words", page=1), Piece("same words", page=2))
         parsed = assemble("t", [Piece("same words")])
-        other = Chunker(tokenize, 16, 0).chunks(parsed, "other", "d")[0]
-        changed = Chunker(tokenize, 16, 0).chunks(assemble("t", [Piece("same worms")]), "doc-id", "d")[0]
+        chunker = Chunker(size, 16, 0)
+        (other,) = chunker.chunks(parsed, "other", "d")
+        (changed,) = chunker.chunks(parsed, "doc-id", "d", "another revision")
         assert len({first.id, second.id, other.id, changed.id}) == 4
 
     def test_cuts_between_sentences_not_within(self):
@@ -172,13 +177,70 @@ class TestShortSections:
         assert len(chunks) == 3
 
 
+cells = st.text("ab1漢 .|", min_size=1, max_size=12).map(lambda text: text.strip(" |") or "x")
+grids = st.lists(st.lists(cells, min_size=1, max_size=6).map(" | ".join), min_size=1, max_size=40)
+
+
 class TestTables:
-    def test_cut_between_rows_without_overlap_or_repeated_header(self):
+    @settings(deadline=None)
+    @given(grids, st.booleans(), st.integers(16, 40))
+    @example(["a | b", *["1 | 2"] * 500], True, 16)
+    @example(["name | " + "x" * 200, "1 | 2", "3 | 4"], True, 16)
+    @example(["n | m", "x " * 200, "1 | 2"], True, 16)
+    def test_no_row_is_split_and_every_passage_has_its_column_names(self, rows, named, limit):
+        header = rows[0] if named else ""
+        parsed, chunks = cut(Piece("\n".join(rows), "table", header=header), limit=limit, overlap=0)
+        check(parsed, chunks, limit)
+        lines = parsed.text.split("\n")
+        carried = header if size(header) <= limit // 2 else ""
+        assert not chunks[0].header
+        for chunk in chunks:
+            whole = set(chunk.text.split("\n")) <= set(lines)
+            assert whole or "\n" not in chunk.text
+            row = parsed.text[parsed.text.rfind("\n", 0, chunk.start) + 1 :].split("\n")[0]
+            assert whole or size(row) > limit
+            assert chunk.header in ("", carried)
+            if chunk.start and carried and not chunk.header:
+                assert size(f"{carried}\n{chunk.text}") > limit
+
+    def test_later_passages_carry_the_column_names(self):
         rows = ["name | price", *(f"item {n} | {n}.50" for n in range(10))]
-        _, chunks = cut(Piece("\n".join(rows), "table", headings=("T",)))
+        _, chunks = cut(Piece("\n".join(rows), "table", headings=("T",), header=rows[0]))
         assert "\n".join(chunk.text for chunk in chunks) == "\n".join(rows)
-        assert len(chunks) > 1
+        assert [chunk.header for chunk in chunks] == ["", *[rows[0]] * (len(chunks) - 1)]
+        assert len(chunks) > 2
         assert {chunk.kind for chunk in chunks} == {"table"}
+
+    def test_column_names_of_more_than_half_a_passage_are_not_repeated(self):
+        rows = ["a b c | d e f", *(f"{n} | {n}" for n in range(10))]
+        assert size(rows[0]) == 7
+        assert cut(Piece("\n".join(rows), "table", header=rows[0]), limit=14)[1][-1].header == rows[0]
+        assert not cut(Piece("\n".join(rows), "table", header=rows[0]), limit=13)[1][-1].header
+
+    def test_a_row_that_leaves_no_room_for_them_stays_whole(self):
+        _, chunks = cut(Piece("a | b\n1 2 3 4 5 | 1 2 3 4 5 6 7 8\n1 | 2", "table", header="a | b"))
+        assert [(chunk.header, chunk.text) for chunk in chunks] == [
+            ("", "a | b"),
+            ("", "1 2 3 4 5 | 1 2 3 4 5 6 7 8"),
+            ("a | b", "1 | 2"),
+        ]
+
+    def test_the_pieces_of_a_row_that_is_cut_carry_them_too(self):
+        _, chunks = cut(Piece(f"a | b\n{'1 ' * 40}", "table", header="a | b"))
+        assert [chunk.header for chunk in chunks] == ["", *["a | b"] * 4]
+
+    def test_a_long_table_is_counted_row_by_row(self):
+        counted = 0
+
+        def count(text: str) -> int:
+            nonlocal counted
+            counted += len(text)
+            return size(text)
+
+        parsed = assemble("t", [Piece("a | b\n" + "12 | 345\n" * 20_000, "table", header="a | b")])
+        chunks = list(Chunker(count, 200, 20).chunks(parsed, "i", "d"))
+        check(parsed, chunks, 200)
+        assert counted < 3 * len(parsed.text)
 
     def test_a_row_that_does_not_fit_alone_is_cut(self):
         wide = " | ".join(f"cell{n}" for n in range(20))
@@ -204,7 +266,7 @@ def tokens():
     tokenizer = Tokenizer.from_file(str(Path(bundled.get_model_path()) / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).tokens)
 
 
 class TestRealTokenizer:
@@ -222,20 +284,28 @@ class TestRealTokenizer:
     )
     def test_limit_holds_in_real_tokens(self, tokens, text):
         parsed = assemble("t", [Piece(text)])
-        check(parsed, Chunker(tokens, 200, 20).chunks(parsed, "i", "d"), 200, lambda part: len(tokens(part)))
+        check(parsed, list(Chunker(tokens, 200, 20).chunks(parsed, "i", "d")), 200, tokens)
 
     @needs_shared
     @pytest.mark.parametrize(
-        "name", ["pdf/layout-parser-paper-fast.pdf", "pdf/korean-text-with-tables.pdf", "example-10k.html", "fake.docx"]
+        "name",
+        [
+            "pdf/layout-parser-paper-fast.pdf",
+            "pdf/korean-text-with-tables.pdf",
+            "example-10k.html",
+            "fake.docx",
+            "vodafone.xlsx",
+            "tests-example.xls",
+            "stanley-cups-with-emoji.csv",
+        ],
     )
-    def test_real_documents(self, tokens, name):
-        parsed = parse(SHARED / name)
-        chunks = Chunker(tokens, 200, 20).chunks(parsed, "i", name)
-        check(parsed, chunks, 200, lambda part: len(tokens(part)))
+    def test_real_documents(self, tokens, name, tmp_path):
+        parsed = parse(SHARED / name, Context(tmp_path))
+        check(parsed, list(Chunker(tokens, 200, 20).chunks(parsed, "i", name)), 200, tokens)
 
     def test_nothing_is_downloaded(self, tokens, tmp_path, monkeypatch):
         """LlamaIndex fetches NLTK data where NLTK_DATA points to a folder without them; the test blocks sockets."""
         monkeypatch.setenv("NLTK_DATA", str(tmp_path))
         parsed = assemble("t", [Piece("One sentence. Another one. " * 100)])
-        assert Chunker(tokens, 50, 10).chunks(parsed, "i", "d")
+        assert list(Chunker(tokens, 50, 10).chunks(parsed, "i", "d"))
         assert not list(tmp_path.iterdir())

@@ -1,11 +1,14 @@
 import os
 import re
 import sys
+import tempfile
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
 
 import docx
+import openpyxl
+import pptx
 import pytest
 from docx.oxml import parse_xml
 from docx.oxml.ns import nsdecls
@@ -13,13 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from ingest.parse.document import ParsedDocument, Piece, assemble, clean, pick_title
-from ingest.parse.table import SUFFIXES, parse
+from ingest.parse.document import Context, ParsedDocument, Piece, assemble, clean, pick_title
+from ingest.parse.table import BINARY, TEXTUAL, parse
 from ingest.parse.text import decode
 from rag.errors import ParseError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "files"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample files are not there")
+
+
+def parse_file(path: Path) -> ParsedDocument:
+    """Parse a file with an empty spool beside it."""
+    with tempfile.TemporaryDirectory() as spool:
+        return parse(path, Context(Path(spool)))
 
 
 @pytest.fixture
@@ -29,7 +38,7 @@ def read(tmp_path):
     def _read(name: str, content: str | bytes) -> ParsedDocument:
         path = tmp_path / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return parse(path)
+        return parse_file(path)
 
     return _read
 
@@ -130,27 +139,27 @@ class TestDocument:
 
 
 class TestRefusals:
-    def test_unknown_format_names_those_that_are_known(self, reason):
-        message = reason("song.WAV", b"RIFF")
-        assert "format .wav is not supported yet" in message
-        assert all(suffix in message for suffix in SUFFIXES)
-
-    def test_no_suffix(self, reason):
-        assert "a file without a suffix" in reason("README", "text")
-
-    @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
+    @pytest.mark.parametrize("suffix", [*sorted(BINARY | TEXTUAL), ".xyz", ""])
     def test_empty_file_of_every_format(self, reason, suffix):
-        assert "empty" in reason(f"a{suffix}", b"")
+        assert "empty (0 bytes)" in reason(f"a{suffix}", b"")
 
-    @pytest.mark.parametrize("suffix", sorted(SUFFIXES - {".pdf", ".docx"}))
+    @pytest.mark.parametrize("suffix", [*sorted(TEXTUAL), ".txt", ""])
     @pytest.mark.parametrize("blank", [" \n\t\r\n ", "\ufeff", "\u00ad\u200b\n"])
     def test_file_without_a_visible_character(self, reason, suffix, blank):
-        assert "no text" in reason(f"a{suffix}", blank)
+        assert re.search("it holds no (text|messages)", reason(f"a{suffix}", blank))
 
-    @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
-    @pytest.mark.parametrize("content", [bytes(range(256)) * 8, b"\x89PNG\r\n\x1a\n" + bytes(64)])
-    def test_binary_under_a_wrong_name(self, reason, suffix, content):
-        assert re.search("its content is|binary", reason(f"a{suffix}", content))
+    @pytest.mark.parametrize("suffix", sorted(BINARY))
+    def test_text_under_the_name_of_a_binary_format(self, reason, suffix):
+        assert f"text or unknown, not {suffix}" in reason(f"a{suffix}", "Plain words.")
+
+    @pytest.mark.parametrize("suffix", [*sorted(BINARY | TEXTUAL), ".txt", ".xyz", ""])
+    def test_a_program_under_any_name(self, reason, suffix):
+        assert "it is a program" in reason(f"a{suffix}", b"\x7fELF\x02\x01\x01\x00" + bytes(64))
+
+    @pytest.mark.parametrize("suffix", [*sorted(TEXTUAL), ".txt", ".xyz", ""])
+    def test_bytes_of_no_known_format(self, reason, suffix):
+        said = reason(f"a{suffix}", bytes(range(256)) * 8)
+        assert re.search("it is binary, not text|it holds no (text|messages)", said)
 
     def test_page_of_scripts_only(self, reason):
         assert "no text" in reason("app.html", "<html><body><script>start()</script><div id=app></div></body></html>")
@@ -161,7 +170,7 @@ class TestRefusals:
 
     def test_vanished_file(self, tmp_path):
         with pytest.raises(ParseError, match="cannot be read: No such file"):
-            parse(tmp_path / "gone.txt")
+            parse_file(tmp_path / "gone.txt")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_forbidden_file(self, tmp_path):
@@ -169,25 +178,64 @@ class TestRefusals:
         path.write_text("x")
         path.chmod(0)
         with pytest.raises(ParseError, match="cannot be read: Permission denied"):
-            parse(path)
+            parse_file(path)
 
     def test_folder_and_pipe(self, tmp_path):
         (tmp_path / "folder.txt").mkdir()
         os.mkfifo(tmp_path / "pipe.txt")
         for name in ("folder.txt", "pipe.txt"):
             with pytest.raises(ParseError, match="not a regular file"):
-                parse(tmp_path / name)
+                parse_file(tmp_path / name)
 
     def test_damaged_word_document(self, reason):
         document = docx.Document()
         document.add_paragraph("hello")
         assert "damaged" in reason("a.docx", word(document)[:-200])
-        assert "remove its password" in reason("b.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+        assert "damaged OLE file" in reason("b.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
 
     def test_damaged_pdf(self, reason):
         message = reason("a.pdf", b"%PDF-1.7 nothing more")
         assert "damaged" in message
         assert "PdfiumError" in message
+
+
+class TestWhichParser:
+    @pytest.mark.parametrize("name", ["notes.xyz", "README", "main.rs", "a.SRT", ".profile"])
+    def test_text_of_any_name_is_read(self, read, name):
+        assert blocks(read(name, "Plain words.\n\n# not a heading")) == ["Plain words.", "# not a heading"]
+
+    @pytest.mark.parametrize("suffix", [".md", ".html", ".pdf", ".xyz"])
+    def test_content_goes_before_the_name(self, read, suffix):
+        document = docx.Document()
+        document.add_paragraph("In Word.")
+        parsed = read(f"a{suffix}", word(document))
+        assert parsed.text == "In Word."
+        assert parsed.notes == (f"named {suffix}, but it is a Word document (.docx) and was read as one",)
+
+    @pytest.mark.parametrize("name", ["a", "a.docx", "A.DOCX", "a.dotx", "a.docm"])
+    def test_a_fitting_name_or_none_needs_no_note(self, read, name):
+        document = docx.Document()
+        document.add_paragraph("In Word.")
+        assert read(name, word(document)).notes == ()
+
+    @pytest.mark.parametrize("suffix", [".pptm", ".ppsx", ".ppsm", ".potx", ".potm", ".xlsm", ".xltx", ".xltm"])
+    def test_shows_and_templates_need_no_note(self, read, suffix):
+        out = BytesIO()
+        if suffix.startswith(".p"):
+            deck = pptx.Presentation()
+            deck.slides.add_slide(deck.slide_layouts[5]).shapes.title.text = "Words"
+            deck.save(out)
+        else:
+            book = openpyxl.Workbook()
+            book.active.append(["Words"])
+            book.save(out)
+        parsed = read(f"a{suffix}", out.getvalue())
+        assert "Words" in parsed.text
+        assert parsed.notes == ()
+
+    def test_every_suffix_belongs_to_one_table(self):
+        assert not BINARY.keys() & TEXTUAL.keys()
+        assert all(re.fullmatch(r"\.[a-z0-9]+", suffix) for suffix in BINARY | TEXTUAL)
 
 
 class TestText:
@@ -233,7 +281,7 @@ class TestText:
         path = SHARED / f"{name}.txt"
         data = path.read_bytes()
         codec = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-16-be" if b"\x00" in data else "utf-8"
-        assert parse(path).text.split() == data.decode(codec).split()
+        assert parse_file(path).text.split() == data.decode(codec).split()
 
 
 GUIDE = """\
@@ -445,14 +493,14 @@ class TestHtml:
         hidden = ["script", "style", "noscript", "nav", "head", "button", "textarea", "select", "iframe", "ix:header"]
         etree.strip_elements(root, *hidden, with_tail=False)
         seen = words(" ".join(node for node in root.itertext() if isinstance(node, str)))
-        got = words(parse(path).text)
+        got = words(parse_file(path).text)
         # Words that markup cuts in two are one word to a reader, and two to this count.
         missing = sum((seen - got).values())
         assert missing <= 0.002 * sum(seen.values()), (seen - got).most_common(20)
 
     @needs_shared
     def test_real_report_has_its_tables_row_by_row(self):
-        parsed = parse(SHARED / "example-10k.html")
+        parsed = parse_file(SHARED / "example-10k.html")
         tables = [parsed.text[block.start : block.end] for block in parsed.blocks if block.kind == "table"]
         assert any("Item 1A. | Risk Factors | 9" in table.split("\n") for table in tables)
         assert parsed.title == "example-10k"
@@ -569,7 +617,7 @@ class TestWord:
 
     @needs_shared
     def test_ragged_table_loses_no_cell(self):
-        assert words(parse(SHARED / "grid_offset_error.docx").text) == words("A Merged B1-B3 C")
+        assert words(parse_file(SHARED / "grid_offset_error.docx").text) == words("A Merged B1-B3 C")
 
     @needs_shared
     @pytest.mark.parametrize("path", sorted(SHARED.glob("**/*.docx")), ids=lambda path: path.stem)
@@ -581,7 +629,7 @@ class TestWord:
         tag = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
         parts = [f"{tag}{name}" for name in ("t", "br", "tab")]
         seen = " ".join("".join(node.text or " " for node in p.iter(*parts)) for p in root.iter(f"{tag}p"))
-        assert not words(seen) - words(parse(path).text)
+        assert not words(seen) - words(parse_file(path).text)
 
 
 class TestPdf:
@@ -656,15 +704,15 @@ class TestPdf:
             pytest.skip("long")
         if path.stem == "password":
             with pytest.raises(ParseError, match="password"):
-                parse(path)
+                parse_file(path)
             return
-        parsed = parse(path)
+        parsed = parse_file(path)
         assert parsed.blocks
         assert {block.page for block in parsed.blocks} <= set(range(1, parsed.pages + 1))
 
     @needs_shared
     def test_real_paper(self):
-        parsed = parse(SHARED / "pdf" / "layout-parser-paper-fast.pdf")
+        parsed = parse_file(SHARED / "pdf" / "layout-parser-paper-fast.pdf")
         assert "easy reuse of important innovations" in " ".join(parsed.text.split())
         assert parsed.pages == 2
 
@@ -676,10 +724,12 @@ class TestNothingIsLoadedOrFetched:
 
         (tmp_path / "a.html").write_text("<h1>T</h1><p>Some narrative text that could be looked at by a tagger.</p>")
         script = (
-            "import sys; from pathlib import Path; from ingest.parse.table import parse\n"
+            "import sys; from pathlib import Path\n"
+            "from ingest.parse.document import Context\n"
+            "from ingest.parse.table import parse\n"
             "heavy = ('unstructured', 'lxml', 'pypdfium2', 'docx', 'markdown_it', 'spacy', 'torch')\n"
             "print([m for m in heavy if m in sys.modules])\n"
-            f"parse(Path({str(tmp_path / 'a.html')!r}))\n"
+            f"parse(Path({str(tmp_path / 'a.html')!r}), Context(Path({str(tmp_path)!r})))\n"
             "print([m for m in ('spacy', 'torch', 'nltk') if m in sys.modules])\n"
         )
         run = subprocess.run(
