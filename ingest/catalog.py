@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 from typing import Any
+from uuid import UUID
 
 from ingest.discover import plain
 from rag.errors import IngestError
 from rag.types import Document
 
-SCHEMA = 1
+SCHEMA = 2
 """Kept in SQLite's `user_version`; goes up with every change of the tables."""
-_WAIT = 30.0
+WAIT = 30.0
 """Seconds to wait for another process that is writing."""
 
 _CREATE = """
@@ -43,8 +44,19 @@ CREATE TABLE documents (
     embedder_id TEXT NOT NULL,
     updated_at TEXT NOT NULL,
     PRIMARY KEY (collection, doc)
-)
+);
 """
+_SINCE_2 = """
+ALTER TABLE documents ADD COLUMN revision TEXT NOT NULL DEFAULT '';
+ALTER TABLE documents ADD COLUMN fingerprint TEXT NOT NULL DEFAULT '';
+ALTER TABLE documents ADD COLUMN parent TEXT NOT NULL DEFAULT '';
+ALTER TABLE documents ADD COLUMN members INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE documents ADD COLUMN first_seen TEXT NOT NULL DEFAULT '';
+CREATE INDEX by_content ON documents (collection, sha256);
+CREATE INDEX by_parent ON documents (collection, parent);
+"""
+_STEPS = (_CREATE, _SINCE_2)
+"""What makes each version of the schema out of the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,16 @@ class Row:
     embedder_id: str = ""
     updated_at: str = ""
     """ISO 8601, UTC; set on writing where it is empty."""
+    revision: str = ""
+    """Names content, parser and chunking: that of the document's chunks in the index."""
+    fingerprint: str = ""
+    """Sum of the ids of the document's chunks; see `Fingerprint`."""
+    parent: str = ""
+    """The document that this one was found in, such as the mail of an attachment; empty for a file."""
+    members: int = 0
+    """How many documents were found in this one."""
+    first_seen: str = ""
+    """ISO 8601, UTC; kept when the row is replaced."""
 
     @property
     def document(self) -> Document:
@@ -77,6 +99,26 @@ class Row:
 
 
 _COLUMNS = tuple(field.name for field in fields(Row))
+_PUT = (
+    f"INSERT OR REPLACE INTO documents (collection, {', '.join(_COLUMNS)}) "  # noqa: S608
+    f"VALUES ({', '.join('?' for _ in ('collection', *_COLUMNS))})"
+)
+
+
+class Fingerprint:
+    """Of a set of chunk ids, added in any order: equal for equal sets, and for others only by an accident of 2^-128."""
+
+    def __init__(self, ids: Iterable[str] = ()) -> None:
+        self._sum = 0
+        for id_ in ids:
+            self.add(id_)
+
+    def add(self, id_: str) -> None:
+        """Count one id in; each only once."""
+        self._sum = (self._sum + UUID(id_).int) % (1 << 128)
+
+    def __str__(self) -> str:
+        return f"{self._sum:032x}"
 
 
 class Catalog:
@@ -89,15 +131,15 @@ class Catalog:
         self._path, self._connection, self._lock = path, connection, RLock()
 
     @classmethod
-    def open(cls, path: Path) -> Catalog:
-        """Open the ledger, or make a new one with the folders it lies in.
+    def open(cls, path: Path, wait: float = WAIT) -> Catalog:
+        """Open the ledger, or make a new one with the folders it lies in; `wait` seconds for who else writes to it.
 
         Raises:
             IngestError: it is no ledger, was written by a newer Footnote, or cannot be opened.
         """
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
             try:
                 _bring_up_to_date(path, connection)
             except BaseException:
@@ -109,17 +151,38 @@ class Catalog:
         """The row of one document, by its exact name."""
         return next(iter(self._select("collection = ? AND doc = ?", collection, plain(doc))), None)
 
-    def put(self, collection: str, row: Row) -> None:
-        """Write a row in the place of any that its document has. Durable when the call returns."""
-        stamp = row.updated_at or datetime.now(UTC).isoformat(timespec="seconds")
-        row = replace(row, doc=plain(row.doc), title=plain(row.title), reason=plain(row.reason), updated_at=stamp)
-        marks = ", ".join("?" for _ in ("collection", *_COLUMNS))
-        statement = f"INSERT OR REPLACE INTO documents (collection, {', '.join(_COLUMNS)}) VALUES ({marks})"  # noqa: S608
-        self._execute(statement, collection, *astuple(row))
+    def put(self, collection: str, *rows: Row) -> None:
+        """Write rows in the place of those that their documents have, all or none. Durable when the call returns."""
+        with self._transaction() as connection:
+            connection.executemany(_PUT, [(collection, *astuple(_stamped(row))) for row in rows])
 
     def remove(self, collection: str, doc: str) -> None:
         """Forget a document; nothing happens where it is not known."""
         self._execute("DELETE FROM documents WHERE collection = ? AND doc = ?", collection, plain(doc))
+
+    def move(self, source: str, target: str) -> None:
+        """Make one collection's rows those of another, which loses the ones it had; all or none."""
+        with self._transaction() as connection:
+            if connection.execute("SELECT 1 FROM documents WHERE collection = ?", (source,)).fetchone():
+                connection.execute("DELETE FROM documents WHERE collection = ?", (target,))
+                connection.execute("UPDATE documents SET collection = ? WHERE collection = ?", (target, source))
+
+    def rows(self, collection: str) -> list[Row]:
+        """All rows of a collection, sorted by name."""
+        return self._select("collection = ?", collection)
+
+    def members(self, collection: str, doc: str) -> list[Row]:
+        """Rows of the documents found in a document, not of those found in them in turn."""
+        return self._select("collection = ? AND parent = ?", collection, plain(doc))
+
+    def with_content(self, collection: str, sha256: str) -> list[Row]:
+        """Rows of the documents with a content."""
+        return self._select("collection = ? AND sha256 = ?", collection, sha256)
+
+    def chunks(self, collection: str) -> int:
+        """How many chunks a collection's documents have together."""
+        ((total,),) = self._execute("SELECT COALESCE(SUM(chunks), 0) FROM documents WHERE collection = ?", collection)
+        return int(total)
 
     def documents(self, collection: str) -> list[Document]:
         """All documents of a collection, sorted by name."""
@@ -136,14 +199,21 @@ class Catalog:
         return [document for document in everything if document.doc.endswith(tail)]
 
     def collections(self) -> list[str]:
-        """Names of the collections that hold a document, sorted."""
-        rows = self._execute("SELECT DISTINCT collection FROM documents ORDER BY collection")
+        """Names of the collections that hold a document, sorted; those being built anew are left out."""
+        rows = self._execute(
+            "SELECT DISTINCT collection FROM documents WHERE instr(collection, '@') = 0 ORDER BY collection"
+        )
         return [str(name) for (name,) in rows]
 
     def close(self) -> None:
         """Let go of the file. The catalog cannot be used after that."""
         with self._lock:
             self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _explained(self._path), _all_or_none(self._connection):
+            yield self._connection
 
     def _select(self, where: str, *values: str) -> list[Row]:
         statement = f"SELECT {', '.join(_COLUMNS)} FROM documents WHERE {where} ORDER BY doc"  # noqa: S608
@@ -163,16 +233,36 @@ def _bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
         )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("BEGIN IMMEDIATE")  # two processes may both find a new file: the second sees the table
-    try:
+    with _all_or_none(connection):  # two processes may both find a new file: the second sees the table
         (found,) = connection.execute("PRAGMA user_version").fetchone()
-        if found < SCHEMA:
-            connection.execute(_CREATE)
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        for step in _STEPS[found:]:
+            for statement in filter(str.strip, step.split(";")):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+
+
+@contextmanager
+def _all_or_none(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _stamped(row: Row) -> Row:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return replace(
+        row,
+        doc=plain(row.doc),
+        title=plain(row.title),
+        reason=plain(row.reason),
+        parent=plain(row.parent),
+        updated_at=row.updated_at or now,
+        first_seen=row.first_seen or now,
+    )
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Files -> parsed -> chunks -> vectors -> store, with the catalog kept in step. Knows nothing about how it is shown.
+"""Files -> read side by side -> embedded -> stored. Puts the stages together; nothing is shown here.
 
-Order of writing, so that a kill at any moment loses nothing: a document's new chunks go in, then its stale ones
-go out, then its catalog row says `indexed`. Chunk ids are deterministic, so the next run repeats what was cut off
-and lands on the same points.
+A thread of its own feeds the sandbox and takes in what it reads (`ingest.feed`); the thread that runs the ingestion
+embeds and stores (`ingest.writer`). Between them lies a bounded queue, so that the next files are read while the
+last ones are embedded, and memory does not grow with the files.
 """
 
 from __future__ import annotations
@@ -10,192 +10,221 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path, PurePath
+from queue import Empty
+from threading import Thread
+from uuid import uuid4
 
-from ingest.catalog import Catalog, Row
-from ingest.chunk import CHUNKER_VERSION, Chunker
-from ingest.discover import Found, discover, doc_id_of, plain, sha256_of
-from ingest.parse.document import ParsedDocument
-from ingest.parse.table import PARSER_VERSION, parse
+from ingest.catalog import Catalog
+from ingest.discover import Found, absolute, discover, plain
+from ingest.feed import Copy, Doc, End, Feed, Gone, Readers, Step, Unchanged
+from ingest.progress import Estimate, Progress
+from ingest.results import FileResult, Summary
+from ingest.sandbox import Chunks, Finished, Limits, Opened, Pool, Refused, Started
+from ingest.spool import leased
+from ingest.stages import Recipe
+from ingest.writer import Open, Writer, is_there
 from rag.embed import Embedder
-from rag.errors import EmbedError, ParseError, SettingsError
 from rag.settings import Settings
-from rag.sparse import encode_document
 from rag.store.protocol import Store
-from rag.types import Chunk, Document, IndexedChunk
 
-FLUSH_AT = 256
-"""Chunks gathered from several documents before they are embedded: enough to sort by length, little to lose."""
-SAME = ("sha256", "parser_version", "chunker_version", "embedder_id")
-"""What must not have changed for a document to be left as it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """What became of one file. `stage` and `reason` say why it failed; `reason` also what an indexed one left out."""
-
-    doc: str
-    status: str
-    """`indexed`, `unchanged` or `failed`."""
-    pages: int = 0
-    chunks: int = 0
-    stage: str = ""
-    reason: str = ""
-
-
-@dataclass(slots=True)
-class Summary:
-    """Counts of one run, kept up to date while it goes on."""
-
-    seen: int = 0
-    indexed: int = 0
-    unchanged: int = 0
-    removed: int = 0
-    failed: int = 0
-    chunks: int = 0
-    pages: int = 0
-    seconds: float = 0.0
-    failures: list[FileResult] = field(default_factory=list)
-
-    def add(self, result: FileResult) -> None:
-        """Count one file."""
-        self.seen += 1
-        setattr(self, result.status, getattr(self, result.status) + 1)
-        if result.status == "indexed":
-            self.chunks += result.chunks
-            self.pages += result.pages
-        if result.status == "failed":
-            self.failures.append(result)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    row: Row
-    parsed: ParsedDocument
-    chunks: tuple[Chunk, ...]
+PATIENCE = 1.0
+"""Seconds without a step after which what was gathered is embedded, so that a slow file holds up no other."""
 
 
 class Ingestion:
-    """Ingests files into one collection."""
+    """Ingests files into one collection. An object is good for one run."""
 
-    def __init__(self, settings: Settings, embedder: Embedder, store: Store, catalog: Catalog) -> None:
-        room = embedder.window - 2
-        if settings.chunk_tokens > room:
-            raise SettingsError(
-                f"chunk_tokens is {settings.chunk_tokens}, but the embedder's window takes {room}; lower chunk_tokens"
-            )
-        self._collection, self._embedder, self._store, self._catalog = settings.collection, embedder, store, catalog
-        self._chunker = Chunker(embedder.tokens, settings.chunk_tokens, settings.chunk_overlap)
-        self._chunking = f"{CHUNKER_VERSION}:{settings.chunk_tokens}:{settings.chunk_overlap}"
-        self.summary = Summary()
+    def __init__(
+        self,
+        settings: Settings,
+        embedder: Embedder,
+        store: Store,
+        catalog: Catalog,
+        ledger: str = "",
+        readers: Readers | None = None,
+    ) -> None:
+        """`ledger` is the name under which the catalog keeps the collection, where that is not its own.
 
-    def run(self, paths: Sequence[Path]) -> Iterator[FileResult]:
-        """Ingest files and folders; yields one result a file, each when it is certain.
+        `readers` read the documents in the place of a sandbox on this machine; they may embed them, too.
 
         Raises:
-            IngestError: a path does not exist.
-            StoreError: the index cannot be written.
+            SettingsError: a chunk would not fit the embedder's window.
         """
-        started = time.perf_counter()
-        for result in self._results(list(discover(paths))):
-            self.summary.add(result)
-            self.summary.seconds = time.perf_counter() - started
-            yield result
-        self.summary.seconds = time.perf_counter() - started
+        self._store, self._catalog, self._ledger = store, catalog, ledger or settings.collection
+        recipe, self._spool = Recipe.of(settings, embedder), settings.home / "spool" / uuid4().hex
+        workers = settings.parse_workers or settings.cores
+        self._pool = readers or Pool(recipe, Limits.of(settings), workers, self._spool)
+        self._feed = Feed(catalog, self._ledger, store, recipe, embedder.id, self._pool)
+        self._writer = Writer(embedder, store, catalog, self._ledger, self._feed.in_step)
+        self._open: dict[str, Open] = {}
+        self._estimate, self._of, self._stage, self._started = Estimate(), 0, "", 0.0
+        self._sizes: dict[str, int] = {}
+        self.summary = Summary()
 
-    def _results(self, files: Sequence[Found]) -> Iterator[FileResult]:
-        pending: list[_Pending] = []
-        for found in files:
-            outcome = self._prepared(found)
-            if isinstance(outcome, FileResult):
-                yield outcome
-            else:
-                pending.append(outcome)
-            if sum(len(p.chunks) for p in pending) >= FLUSH_AT:
-                yield from self._written(pending)
-                pending = []
-        yield from self._written(pending)
+    def stop(self) -> None:
+        """End the run at the next border between documents; what is done stays done. May be called from anywhere."""
+        self._feed.stopped.set()
 
-    def _prepared(self, found: Found) -> FileResult | _Pending:
-        """A document ready to be embedded, or the result of a file that goes no further."""
-        row, stage = self._row(found), "read"
-        try:
-            row = replace(row, sha256=sha256_of(found.path))
-            known = self._catalog.get(self._collection, row.doc)
-            if known and self._unchanged(known, row):
-                return FileResult(row.doc, "unchanged", known.pages, known.chunks)
-            stage = "parse"
-            parsed = parse(found.path)
-            stage = "chunk"
-            chunks = tuple(self._chunker.chunks(parsed, row.doc_id, row.doc))
-            if not chunks:
-                raise ParseError("no text in it; nothing to index")
-        except ParseError as error:
-            return self._failed(row, stage, str(error))
-        return _Pending(row, parsed, chunks)
-
-    def _unchanged(self, known: Row, row: Row) -> bool:
-        """True where the same content was indexed in the same way, and its chunks are still in this store."""
-        same = all(getattr(known, name) == getattr(row, name) for name in SAME)
-        return same and known.status == "indexed" and len(self._store.ids(row.doc_id)) == known.chunks
-
-    def _failed(self, row: Row, stage: str, reason: str) -> FileResult:
-        """A failed file has nothing in the index: passages that it no longer holds must not be cited."""
-        self._store.delete(row.doc_id)
-        self._catalog.put(self._collection, replace(row, stage=stage, reason=reason))
-        return FileResult(row.doc, "failed", stage=stage, reason=reason)
-
-    def _written(self, pending: Sequence[_Pending]) -> Iterator[FileResult]:
-        """Embed and store several documents at once."""
-        chunks = [chunk for document in pending for chunk in document.chunks]
-        if not chunks:
-            return
-        try:
-            vectors = self._embedder.embed([chunk.text for chunk in chunks])
-        except EmbedError as error:
-            yield from (self._failed(document.row, "embed", str(error)) for document in pending)
-            return
-        self._store.upsert([IndexedChunk(c, v, encode_document(c.text)) for c, v in zip(chunks, vectors, strict=True)])
-        for document in pending:
-            self._store.delete(document.row.doc_id, keep=[chunk.id for chunk in document.chunks])
-            parsed, count, notes = document.parsed, len(document.chunks), "; ".join(document.parsed.notes)
-            row = replace(
-                document.row, title=parsed.title, status="indexed", pages=parsed.pages, chunks=count, reason=notes
-            )
-            self._catalog.put(self._collection, row)
-            yield FileResult(row.doc, "indexed", row.pages, row.chunks, reason=notes)
-
-    def _row(self, found: Found) -> Row:
-        """A file's catalog row as long as nothing has come of it."""
-        return Row(
-            doc=plain(str(found.path)),
-            doc_id=doc_id_of(found.path),
-            title=plain(found.path.stem),
-            sha256="",
-            size=found.size,
-            mtime_ns=found.mtime_ns,
-            status="failed",
-            stage="",
-            reason="",
-            pages=0,
-            chunks=0,
-            parser_version=PARSER_VERSION,
-            chunker_version=self._chunking,
-            embedder_id=self._embedder.id,
-            updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    def progress(self) -> Progress:
+        """How far the run is; may be called from any thread."""
+        done = self.summary
+        return Progress(
+            files=done.seen,
+            of=max(self._of, done.seen),
+            pages=done.pages,
+            chunks=self._writer.stored,
+            chunks_per_second=self._estimate.speed(),
+            eta=self._estimate.eta(time.monotonic()),
+            in_hand=tuple(self._pool.in_hand()),
+            stage=self._stage,
         )
 
+    def run(self, paths: Sequence[Path], prune: bool = False) -> Iterator[FileResult]:
+        """Ingest files and folders; yields one result a document, each when it is certain.
 
-def remove(document: Document, collection: str, store: Store, catalog: Catalog) -> None:
-    """Take a document out of the index, then out of the catalog, so that a kill between leaves it listed."""
-    store.delete(document.id)
-    catalog.remove(collection, document.doc)
+        Args:
+            paths: files and folders.
+            prune: remove the documents whose files have gone from the folders.
+
+        Raises:
+            IngestError: a path does not exist, or the catalog cannot be written.
+            StoreError: the index cannot be written. Whatever was yielded is safe in both cases.
+        """
+        self._started = time.perf_counter()
+        seen: set[str] = set()
+        self._stage = "looking for files"
+        files = list(discover(paths))
+        self._stage = ""
+        with leased(self._spool), closing(self._results(files)) as results:
+            for result in results:
+                seen.add(result.doc)
+                yield self._counted(result)
+        if prune and not self._feed.stopped.is_set():
+            for result in self._pruned([Path(plain(str(absolute(path)))) for path in paths], seen):
+                yield self._counted(result)
+        self._end()
+
+    def _end(self) -> None:
+        self.summary.interrupted = self._feed.stopped.is_set()
+        if (self.summary.indexed or self.summary.removed) and not self.summary.interrupted:
+            self._stage = "building the search index"
+            self._store.optimize()
+        self._note_costs()
+
+    def _counted(self, result: FileResult) -> FileResult:
+        self.summary.add(result)
+        self._note_costs()
+        return result
+
+    def _note_costs(self) -> None:
+        self.summary.seconds = time.perf_counter() - self._started
+        self.summary.peak_bytes = max(self.summary.peak_bytes, _own_peak() + self._pool.peak)
+
+    def _results(self, files: Sequence[Found]) -> Generator[FileResult]:
+        """Results in the order in which they become certain. The feed's thread is gone when this ends."""
+        self._of = len(files)
+        self._sizes = {plain(str(found.path)): found.size for found in files}
+        self._estimate.expect((PurePath(doc).suffix.lower(), size) for doc, size in self._sizes.items())
+        self._estimate.store(time.monotonic(), 0)
+        thread = Thread(target=self._feed.run, args=(files,), name="footnote-feed", daemon=True)
+        thread.start()
+        try:
+            while not isinstance(step := self._next(), End):
+                yield from self._taken(*step) if step else self._settled(self._writer.flush())
+                self._estimate.store(time.monotonic(), self._writer.stored)
+            if step.error is not None:
+                raise step.error
+            yield from self._settled(self._writer.flush())
+            for document in self._open.values():
+                if not document.failed:
+                    self._writer.undo(document)
+        except BaseException:
+            self._feed.stopped.set()
+            raise
+        finally:
+            while thread.is_alive():
+                self._next(0.05)
+
+    def _next(self, patience: float = PATIENCE) -> Step | None:
+        try:
+            return self._feed.steps.get(timeout=patience)
+        except Empty:
+            return None
+
+    def _taken(self, doc: Doc, event: object) -> Iterator[FileResult]:
+        """Act on one step of the feed."""
+        if isinstance(event, Started):
+            self._begin(doc)
+        elif isinstance(event, Unchanged | Copy | Gone):
+            yield from self._settled(self._known(doc, event))
+        else:
+            document = self._open.get(doc.row.doc) or Open(doc.row, doc.known)
+            yield from self._settled(self._read(doc, event, document))
+
+    def _settled(self, results: Iterable[FileResult]) -> Iterator[FileResult]:
+        """Let documents go of which the result is known; failed ones stay, since more of them may be on its way."""
+        for result in results:
+            if result.status != "failed":
+                self._open.pop(result.doc, None)
+            size = self._sizes.pop(result.doc, 0)
+            made = result.chunks if result.status == "indexed" else None
+            self._estimate.settle(PurePath(result.doc).suffix.lower(), size, made)
+            yield result
+
+    def _begin(self, doc: Doc) -> None:
+        """A document is being read, perhaps not for the first time in this run."""
+        document, before = Open(doc.row, doc.known), self._open.get(doc.row.doc)
+        if before is not None and before.failed:
+            return
+        if before is not None:
+            self._writer.forget(before)
+            document.hidden, document.outline = before.hidden, before.outline
+        elif doc.anew:
+            self._store.delete(doc.row.doc_id)
+        self._open[doc.row.doc] = document
+
+    def _read(self, doc: Doc, event: object, document: Open) -> Iterator[FileResult]:
+        """What comes of reading a document; where the index has it already, it was read for its members alone."""
+        if document.failed:
+            return
+        if isinstance(event, Opened):
+            self._of += len(event.outline.members) - len(document.outline.members)
+            document.row, document.outline = doc.row, event.outline
+        elif isinstance(event, Refused):
+            self._of -= len(document.outline.members)
+            yield self._writer.fail(document, event.stage, event.reason)
+        elif isinstance(event, Finished) and doc.keep and doc.known:
+            yield self._writer.keep(replace(doc.known, members=document.row.members), doc.known)
+        elif isinstance(event, Finished):
+            yield from self._writer.finish(document)
+        elif isinstance(event, Chunks) and not doc.keep:
+            yield from self._writer.gather(document, event.batch)
+
+    def _known(self, doc: Doc, event: Unchanged | Copy | Gone) -> Iterator[FileResult]:
+        """What needs no reading."""
+        if isinstance(event, Unchanged):
+            self._of += bool(event.row.parent and not event.met)
+            yield self._writer.keep(event.row, doc.known or event.row)
+        elif isinstance(event, Gone):
+            yield from self._writer.remove(event.row)
+        else:
+            yield self._writer.copy(doc.row, doc.known, event.source)
+            if event.moved:
+                yield from self._writer.remove(event.source)
+
+    def _pruned(self, roots: Sequence[Path], seen: Container[str]) -> Iterator[FileResult]:
+        """Remove what has gone from the folders, with what was found in it."""
+        for row in self._catalog.rows(self._ledger):
+            below = any(Path(row.doc).is_relative_to(root) for root in roots)
+            if below and not row.parent and row.doc not in seen and not is_there(row.doc):
+                yield from self._writer.remove(row)
 
 
-def peak_rss_mb() -> float:
-    """The most memory this process has held so far, in MB."""
+def _own_peak() -> int:
+    """The most memory this process has held so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ingest.catalog import SCHEMA, Catalog, Row
+from ingest import catalog as ledger
+from ingest.catalog import SCHEMA, Catalog, Fingerprint, Row
 from rag.errors import IngestError
 from rag.types import Document
 
@@ -26,6 +29,9 @@ ROW = Row(
     chunker_version="1:200:20",
     embedder_id="minilm",
     updated_at="2030-01-02T03:04:05+00:00",
+    revision="0123456789abcdef",
+    fingerprint="0" * 31 + "7",
+    first_seen="2029-01-02T03:04:05+00:00",
 )
 
 
@@ -65,6 +71,43 @@ class TestRows:
         row = catalog.get("default", ROW.doc)
         assert row is not None
         assert row.updated_at.endswith("+00:00")
+
+    def test_when_it_was_seen_first_is_set_where_it_is_missing(self, catalog):
+        catalog.put("default", replace(ROW, first_seen=""))
+        row = catalog.get("default", ROW.doc)
+        assert row is not None
+        assert row.first_seen.endswith("+00:00")
+
+    def test_rows_are_put_all_or_none(self, catalog):
+        with pytest.raises(IngestError):
+            catalog.put("default", ROW, replace(ROW, doc="/b", status="done"))
+        assert catalog.rows("default") == []
+
+    def test_members_and_equal_contents_are_found(self, catalog):
+        catalog.put("default", ROW, replace(ROW, doc="/docs/a.md/x", parent="/docs/a.md", sha256="11"))
+        catalog.put("default", replace(ROW, doc="/docs/a.md/x/y", parent="/docs/a.md/x"))
+        catalog.put("other", replace(ROW, doc="/docs/a.md/z", parent="/docs/a.md"))
+        assert [row.doc for row in catalog.members("default", "/docs/a.md")] == ["/docs/a.md/x"]
+        assert [row.doc for row in catalog.with_content("default", "00ff")] == ["/docs/a.md", "/docs/a.md/x/y"]
+
+    def test_chunks_are_summed(self, catalog):
+        assert catalog.chunks("default") == 0
+        put(catalog, "/a", "/b")
+        put(catalog, "/a", collection="other")
+        assert catalog.chunks("default") == 14
+
+    def test_moving_replaces_a_collection_at_one_blow(self, catalog):
+        put(catalog, "/a", "/b")
+        put(catalog, "/b", "/c", collection="default@next")
+        assert catalog.collections() == ["default"]
+        catalog.move("default@next", "default")
+        assert [row.doc for row in catalog.rows("default")] == ["/b", "/c"]
+        assert catalog.rows("default@next") == []
+
+    def test_moving_nothing_loses_nothing(self, catalog):
+        put(catalog, "/a")
+        catalog.move("default@next", "default")
+        assert [row.doc for row in catalog.rows("default")] == ["/a"]
 
     def test_removing(self, catalog):
         put(catalog, "/a", "/b")
@@ -109,6 +152,28 @@ class TestRows:
     def test_a_status_that_is_none_is_refused(self, catalog):
         with pytest.raises(IngestError):
             catalog.put("default", replace(ROW, status="done"))
+
+
+IDS = st.lists(st.uuids().map(str), unique=True)
+
+
+class TestFingerprint:
+    @staticmethod
+    def of(ids: list[str]) -> str:
+        fingerprint = Fingerprint()
+        for id_ in ids:
+            fingerprint.add(id_)
+        return str(fingerprint)
+
+    @given(ids=IDS, random=st.randoms())
+    def test_the_order_is_nothing_to_it(self, ids, random):
+        assert self.of(random.sample(ids, len(ids))) == self.of(ids)
+
+    @given(ids=IDS.filter(bool), other=st.uuids().map(str))
+    def test_one_less_or_another_one_shows(self, ids, other):
+        assert self.of(ids[1:]) != self.of(ids)
+        if other not in ids:
+            assert self.of([other, *ids[1:]]) != self.of(ids)
 
 
 class TestFind:
@@ -187,6 +252,21 @@ class TestFile:
         with pytest.raises(IngestError, match=f"has version {SCHEMA + 1}, this Footnote knows versions up to {SCHEMA}"):
             Catalog.open(path)
         assert path.read_bytes() == before
+
+    def test_a_catalog_of_version_1_is_brought_up_to_date(self, path):
+        path.parent.mkdir()
+        connection = sqlite3.connect(path)
+        connection.executescript(ledger._CREATE)
+        old = ("default", "/a", "i", "t", "s", 1, 2, "indexed", "", "", 3, 4, "1", "1", "e", "u")
+        connection.execute(f"INSERT INTO documents VALUES ({', '.join('?' * len(old))})", old)
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+        connection.close()
+        catalog = Catalog.open(path)
+        (row,) = catalog.rows("default")
+        assert (row.doc, row.chunks, row.revision, row.members) == ("/a", 4, "", 0)
+        catalog.put("default", replace(row, revision="r"))
+        catalog.close()
 
     def test_what_is_no_catalog_is_said_in_one_line(self, path):
         path.parent.mkdir()
