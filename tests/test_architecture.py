@@ -39,7 +39,13 @@ LAYERS = {
     "rag.verify": 1,
     "rag.store.points": 2,
     "rag.store.lock": 2,
+    "rag.store.gate": 2,
+    "rag.store.swap": 2,
+    "rag.store.shard": 2,
+    "rag.store.optimize": 2,
     "rag.store.edge": 2,
+    "rag.store.aliases": 2,
+    "rag.store.refusals": 2,
     "rag.store.server": 2,
     "rag.store.opening": 2,
     "rag.retrieve": 3,
@@ -55,9 +61,26 @@ SIBLINGS = {
     "rag.embed": {"rag.weights"},
     "rag.llm": {"rag.weights", "rag.embed"},
     "rag.verify": {"rag.sentences", "rag.embed", "rag.sparse"},
-    "rag.store.edge": {"rag.store.points", "rag.store.lock"},
-    "rag.store.server": {"rag.store.points"},
-    "rag.store.opening": {"rag.store.edge", "rag.store.server"},
+    "rag.store.swap": {"rag.store.lock"},
+    "rag.store.shard": {"rag.store.points"},
+    "rag.store.optimize": {"rag.store.shard"},
+    "rag.store.edge": {
+        "rag.store.gate",
+        "rag.store.lock",
+        "rag.store.optimize",
+        "rag.store.points",
+        "rag.store.shard",
+        "rag.store.swap",
+    },
+    "rag.store.aliases": {"rag.store.points"},
+    "rag.store.server": {"rag.store.aliases", "rag.store.points", "rag.store.refusals"},
+    "rag.store.opening": {
+        "rag.store.aliases",
+        "rag.store.edge",
+        "rag.store.points",
+        "rag.store.server",
+        "rag.store.swap",
+    },
 }
 
 OWNERS = {
@@ -70,10 +93,16 @@ OWNERS = {
     "gguf": {"rag.convert"},
     "peft": {"rag.llm"},
     "openai": {"rag.llm"},
-    "qdrant_client": {"rag.store.server", "eval.bench.store"},
-    "qdrant_edge": {"rag.store.edge"},
-    "llama_index": {"ingest.chunk", "rag.llama_index"},
-    "unstructured": {"ingest.parse.via_unstructured"},
+    "qdrant_client": {
+        "rag.store.server",
+        "rag.store.aliases",
+        "rag.store.refusals",
+        "eval.bench.store",
+        "eval.bench.ingest_peer",
+    },
+    "qdrant_edge": {"rag.store.shard"},
+    "llama_index": {"ingest.chunk", "rag.llama_index", "eval.bench.ingest_peer"},
+    "unstructured": {"ingest.parse.via_unstructured", "eval.bench.pages"},
     "ray": {"ingest.cluster"},
     "xllamacpp": {"eval.bench.llm"},
     "fastapi": {"ui.api"},
@@ -86,7 +115,13 @@ AT_TOP = {("ui.api", "fastapi"), ("ui.web", "gradio")}
 """Modules whose top level may import a heavy library, because they are themselves imported late."""
 
 ENVIRONMENT_READERS = {"rag.settings"}
-ENVIRONMENT_WRITERS = {"rag.convert", "ingest.parse.via_unstructured", "ui.web"}
+ENVIRONMENT_WRITERS = {
+    "eval.bench.ingest_peer",
+    "rag.convert",
+    "ingest.cluster",
+    "ingest.parse.via_unstructured",
+    "ui.web",
+}
 """Modules that switch a library's telemetry or downloads off by a variable, before they import it."""
 
 LONGEST_MODULE = 400

@@ -16,7 +16,7 @@ import typer.main
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-from ingest.pipeline import FileResult, Summary
+from ingest.results import FileResult, Summary
 from rag.settings import Settings
 from rag.types import Answer, Citation, Document, Sentence, Timings
 from tests.conftest import OpenRag, make_hit
@@ -195,7 +195,7 @@ def produced() -> dict[str, Any]:
     return {
         "search": {"hits": [records.hit(hit)], "timings_ms": {"total": 1.0}},
         "ask": {**records.answer(answer), "hits": [{"": "as in search"}]},
-        "ingest": records.summary(summary, 1.0),
+        "ingest": records.summary(summary, Path("/h/quarantine/default.jsonl")),
         "docs": {"collection": "default", "documents": [records.document(document)]},
     }
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FootnoteError, LLMUnreachable, QuestionError, StoreUnreachable
-from ui import records
+from ui import records, wire
+from ui.desk import BUSY, Desk
 
 STATUS: dict[type[FootnoteError], int] = {QuestionError: 422, StoreUnreachable: 503, LLMUnreachable: 503}
+T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
@@ -25,8 +29,21 @@ class Question(BaseModel):
     k: int = Field(10, ge=1, le=1000, description="How many passages a search returns.")
 
 
-def create_app(rag: Rag, catalog: Catalog) -> FastAPI:
-    """The application over one collection: `/healthz`, `/api/v1/...` and the page at `/`."""
+class Order(BaseModel):
+    """Body of a request to ingest: absolute paths on this machine."""
+
+    paths: list[str]
+    prune: bool = False
+
+
+class Names(BaseModel):
+    """Body of a request to remove: documents by their exact names."""
+
+    docs: list[str]
+
+
+def create_app(rag: Rag, catalog: Catalog, desk: Desk | None = None) -> FastAPI:
+    """The application over one collection: `/healthz`, `/api/v1/...`, and what the desk takes in."""
     # No interactive documentation: its scripts would come from another host.
     app = FastAPI(title="Footnote", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     host = rag.settings.host
@@ -60,7 +77,55 @@ def create_app(rag: Rag, catalog: Catalog) -> FastAPI:
         """An answer, every sentence checked and footnoted."""
         return records.answer(rag.answer(body.question))
 
+    app.include_router(_for_other_processes(desk or Desk(rag, catalog)))
     return app
+
+
+def _for_other_processes(desk: Desk) -> APIRouter:
+    """What another process of the same user hands in. Nobody on the network can make this one read files.
+
+    Left out of the API's description: it is how two processes of one version of Footnote talk.
+    """
+
+    def admitted(token: Annotated[str, Header(alias=wire.TOKEN)] = "") -> None:
+        if not desk.admits(token):
+            raise HTTPException(403, "this is for `footnote` commands of the user who runs the server")
+
+    router = APIRouter(dependencies=[Depends(admitted)], include_in_schema=False)
+
+    @router.post(wire.INGEST, response_model=None)
+    def ingest(body: Order) -> StreamingResponse:
+        """Ingest, told line by line; stops where the listener goes."""
+        job = _taken_in(desk.ingest(_absolute(body.paths), body.prune))
+        return StreamingResponse(job.lines(), media_type="application/x-ndjson")
+
+    @router.post(wire.STOP)
+    def stop() -> dict[str, Any]:
+        """Stop what was handed in at the next border between documents."""
+        desk.stop()
+        return {}
+
+    @router.post(wire.REMOVE)
+    def remove(body: Names) -> dict[str, Any]:
+        """Take documents out of the index."""
+        return {"removed": _taken_in(desk.remove(body.docs))}
+
+    return router
+
+
+def _absolute(names: Sequence[str]) -> list[Path]:
+    """The paths, if they mean the same in every process."""
+    paths = [Path(name) for name in names]
+    if relative := [str(path) for path in paths if not path.is_absolute()]:
+        raise HTTPException(422, f"paths must be absolute, found {', '.join(relative)}")
+    return paths
+
+
+def _taken_in(work: T | None) -> T:
+    """What the desk took in, if it did."""
+    if work is None:
+        raise HTTPException(409, BUSY)
+    return work
 
 
 def with_page(app: FastAPI, rag: Rag, catalog: Catalog) -> FastAPI:

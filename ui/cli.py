@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ingest.catalog import Catalog
     from rag.settings import Settings
 
+STOPPED = 1
 SOME_FAILED = 3
 
 app = typer.Typer(
@@ -88,6 +89,8 @@ def show(record: dict[str, Any], text: str, as_json: bool) -> None:
 @app.command()
 def ingest(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.", show_default=False)],
+    prune: Annotated[bool, typer.Option("--prune", help="Take documents out whose files have gone.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and keep the index in step with the folders.")] = False,
     as_json: AsJson = False,
     collection: Collection = None,
     home: Home = None,
@@ -96,10 +99,29 @@ def ingest(
     from ui.ingesting import ingest_with_progress
 
     settings = settings_of(home, collection)
-    record, text = ingest_with_progress(settings, catalog_of(settings), paths)
+    if watch:
+        _watch(settings, paths, as_json)
+        return
+    record, text = ingest_with_progress(settings, catalog_of(settings), paths, prune)
     show(record, text, as_json)
+    if record["interrupted"]:
+        raise typer.Exit(STOPPED)
     if record["files"]["failed"]:
         raise typer.Exit(SOME_FAILED)
+
+
+def _watch(settings: Settings, folders: Sequence[Path], as_json: bool) -> None:
+    """Print what became of every batch of changes; with JSON, an object a line."""
+    from ui.watching import Watching
+
+    if files := [str(path) for path in folders if path.is_file()]:
+        raise typer.BadParameter(f"--watch takes folders, and {', '.join(files)} is a file", param_hint="PATH...")
+    stopped = False
+    for record, text in Watching(settings, catalog_of(settings)).steps(folders):
+        show(record, text, as_json)
+        stopped = record["interrupted"]
+    if stopped:
+        raise typer.Exit(STOPPED)
 
 
 @app.command()
@@ -241,10 +263,41 @@ def bench_llm(as_json: AsJson = False, collection: Collection = None, home: Home
     _bench(run(settings_of(home, collection), say), as_json)
 
 
+@bench.command("ingest")
+def bench_ingest(
+    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="What to ingest.", show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many files only.")] = None,
+    scale: Annotated[bool, typer.Option("--scale", help="Measure how the cost grows with the index, too.")] = False,
+    size: Annotated[
+        list[int] | None, typer.Option(help="Passages in an index for --scale; may be repeated.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """Bulk ingestion against LlamaIndex's own stack over the same files."""
+    from eval.bench.ingest import SIZES, grow, run
+
+    if directory is None and not scale:
+        raise typer.BadParameter("give a folder, or --scale, which makes its own texts", param_hint="DIR")
+    settings = settings_of(home, collection)
+    record = run(settings, directory, limit, say) if directory else {}
+    record |= grow(settings, size or SIZES, say) if scale else {}
+    _bench(record, as_json)
+
+
 def _bench(record: dict[str, Any], as_json: bool) -> None:
     from ui import terminal
 
-    show(record, terminal.benchmark(record), as_json)
+    show(record, terminal.benchmark(_lines(record)), as_json)
+
+
+def _lines(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with an entry for each element of its lists, so that each has a line."""
+    lines: dict[str, Any] = {}
+    for name, value in record.items():
+        lines |= {f"{name} {n}": each for n, each in enumerate(value, 1)} if isinstance(value, list) else {name: value}
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rag.embed import cuda
@@ -14,7 +17,10 @@ from rag.errors import CollectionMissing, FootnoteError, StoreLocked
 from rag.settings import Settings
 
 PACKAGES = ("qdrant-edge-py", "qdrant-client", "openvino", "openvino-genai", "unstructured", "gradio")
-HELPERS = {"tesseract": "tesseract-ocr", "soffice": "libreoffice-writer-nogui", "pdftoppm": "poppler-utils"}
+OFFICE = {"writer": "libreoffice-writer-nogui", "impress": "libreoffice-impress-nogui"}
+"""A part of LibreOffice, as its file of settings is named -> the Debian package that has it."""
+SECONDS = 30
+"""What a helper program may take to say its version."""
 LOW_DISK_GB = 2.0
 
 
@@ -41,7 +47,9 @@ def examine(settings: Settings) -> list[Check]:
         _tried("store", lambda: _store(settings)),
         _disk(settings),
         Check("gpu", True, "CUDA is used" if cuda() else "none; everything runs on the CPU"),
-        *_helpers(),
+        _tesseract(settings.ocr_languages),
+        _office(),
+        _pandoc(),
     ]
 
 
@@ -106,10 +114,59 @@ def _disk(settings: Settings) -> Check:
     return Check("disk", free >= LOW_DISK_GB, detail, "" if free >= LOW_DISK_GB else remedy)
 
 
-def _helpers() -> Iterator[Check]:
-    """Programs that later make more formats possible; nothing here needs them."""
-    for program, package in HELPERS.items():
-        found = shutil.which(program)
-        yield Check(
-            program, True, found or "not installed (optional)", "" if found else f"sudo apt-get install {package}"
+def _tesseract(languages: str) -> Check:
+    """Optional, as are the other helper programs: what they read is refused with the remedy where they are absent."""
+    from ingest.parse.ocr import missing
+
+    lacking = missing(languages)
+    remedy = f"sudo {lacking.partition('install it: ')[2]}" if lacking else ""
+    if shutil.which("tesseract") is None:
+        return Check("tesseract", True, "not installed (optional; reads scanned pages and pictures)", remedy)
+    listed = ", ".join(_said("tesseract", "--list-langs").splitlines()[1:])
+    detail = f"{_version(_said('tesseract', '--version'))}, languages: {listed or 'none'}"
+    return Check("tesseract", True, f"{detail}; {languages} is asked for" if lacking else detail, remedy)
+
+
+def _office() -> Check:
+    program = shutil.which("soffice") or shutil.which("libreoffice")
+    lacking = OFFICE if program is None else _lacking_parts(Path(program))
+    remedy = f"sudo apt-get install {' '.join(lacking.values())}" if lacking else ""
+    if program is None:
+        return Check("LibreOffice", True, "not installed (optional; reads .doc, .ppt and .odp)", remedy)
+    without = f", without {' and '.join(lacking)}" if lacking else ""
+    return Check("LibreOffice", True, _version(_said(program, "--version")) + without, remedy)
+
+
+def _lacking_parts(program: Path) -> dict[str, str]:
+    """Parts that are not there; none where this LibreOffice keeps its files in another way than Debian's does."""
+    folder = program.resolve().parents[1] / "share" / "registry"
+    if not folder.is_dir():
+        return {}
+    return {part: package for part, package in OFFICE.items() if not (folder / f"{part}.xcd").exists()}
+
+
+def _pandoc() -> Check:
+    import pypandoc
+
+    try:
+        return Check("pandoc", True, str(pypandoc.get_pandoc_version()))
+    except OSError:
+        detail = "not installed (optional; reads .rst, .org and .adoc)"
+        return Check("pandoc", True, detail, "make setup, or sudo apt-get install pandoc")
+
+
+def _said(*command: str) -> str:
+    """What a program says on either stream; empty where it does not start or never ends."""
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed commands
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=SECONDS
         )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout + done.stderr
+
+
+def _version(said: str) -> str:
+    """The first thing that looks like a version."""
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found[0] if found else "installed, but does not say its version"

@@ -2,69 +2,102 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ingest import quarantine
 from ingest.catalog import Catalog
-from ingest.pipeline import FileResult, Ingestion, peak_rss_mb, remove
-from rag.answer import Rag
+from ingest.results import FileResult, Summary
+from ingest.watch import missing
 from rag.errors import FootnoteError, IngestError
 from rag.settings import Settings
 from ui import records
+from ui.interrupt import stoppable
+from ui.progress import shown
+from ui.terminal import harmless, ingested
+from ui.workplace import Opening, Run, to_write, workplace
 
 
-def ingest_with_progress(settings: Settings, catalog: Catalog, paths: Sequence[Path]) -> tuple[dict[str, Any], str]:
-    """Ingest paths; returns the JSON record and its text form.
+class Outcome(NamedTuple):
+    """What a run did, for scripts and for people."""
+
+    record: dict[str, Any]
+    text: str
+
+
+def stderr() -> Console:
+    """Where progress and messages go."""
+    return Console(stderr=True, emoji=False, highlight=False)
+
+
+def ingest_with_progress(
+    settings: Settings, catalog: Catalog, paths: Sequence[Path], prune: bool = False, opening: Opening = to_write
+) -> Outcome:
+    """Ingest paths, here or in the process that owns the index.
 
     Raises:
         IngestError: a path does not exist.
         StoreError: the index cannot be written.
     """
-    _all_exist(paths)
-    console = Console(stderr=True, emoji=False)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with (
-        Rag.open(settings, create=True) as rag,
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
-        run = Ingestion(settings, rag.embedder, rag.store, catalog)
-        task = progress.add_task("reading files")
-        for result in run.run(paths):
-            done = run.summary
-            progress.update(task, description=f"{done.seen} files, {done.pages} pages, {done.chunks} passages")
-            _report(console, result)
-    record = records.summary(run.summary, peak_rss_mb())
-    return record, _text(record)
+    all_exist(paths)
+    console, seen = stderr(), set[str]()
+    with opening(settings, catalog) as place:
+        run = place.begin()
+        with stoppable(run.stop) as stopping, shown(run.progress, stopping, console):
+            for result in run.run(paths, prune):
+                seen.add(result.doc)
+                report(console, result)
+    if run.summary.interrupted:
+        say_where_it_stopped(console, run)
+    elif not prune:
+        _say_what_has_gone(console, missing(catalog, settings.collection, paths, seen))
+    return outcome(settings, catalog, run.summary)
 
 
-def _all_exist(paths: Sequence[Path]) -> None:
+def outcome(settings: Settings, catalog: Catalog, summary: Summary) -> Outcome:
+    """Bring the report of failed documents up to date; what is to be shown of the run.
+
+    Raises:
+        IngestError: the report cannot be written.
+    """
+    record = records.summary(summary, quarantine.write(settings, catalog))
+    return Outcome(record, ingested(record))
+
+
+def all_exist(paths: Sequence[Path]) -> None:
     """Refuse a mistyped path before anything is opened or made."""
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
-        raise IngestError(f"no such file or folder: {', '.join(missing)}; check the spelling")
+    gone = [str(path) for path in paths if not path.exists()]
+    if gone:
+        raise IngestError(f"no such file or folder: {', '.join(gone)}; check the spelling")
 
 
-def _report(console: Console, result: FileResult) -> None:
-    """A line for each file that failed or was read in part."""
+def report(console: Console, result: FileResult) -> None:
+    """A line for each document that failed or was read in part."""
     if result.status == "failed":
-        console.print(f"failed   {result.doc} ({result.stage}): {result.reason}", markup=False, soft_wrap=True)
-    elif result.reason:
-        console.print(f"in part  {result.doc}: {result.reason}", markup=False, soft_wrap=True)
+        say(console, f"failed   {result.doc} ({result.stage}): {result.reason}")
+    elif result.reason and result.status == "indexed":
+        say(console, f"in part  {result.doc}: {result.reason}")
 
 
-def _text(record: dict[str, Any]) -> str:
-    files = ", ".join(f"{count} {name}" for name, count in record["files"].items() if count and name != "seen")
-    return (
-        f"{records.counted(record['files']['seen'], 'file')}: {files or 'none'}; "
-        f"{records.counted(record['chunks'], 'passage')} from {records.counted(record['pages'], 'page')} "
-        f"in {record['seconds']:.1f} s "
-        f"({record['chunks_per_second']:.0f} passages/s, peak memory {record['peak_rss_mb']:.0f} MB)"
-    )
+def say(console: Console, text: str) -> None:
+    """A line on stderr, above the progress."""
+    console.print(harmless(text), markup=False, soft_wrap=True)
+
+
+def say_where_it_stopped(console: Console, run: Run) -> None:
+    """How much was done, and how to go on."""
+    done = run.summary.seen
+    of = records.counted(max(run.progress().of, done), "file")
+    say(console, f"stopped: {done:,} of {of} done; run the same command again to go on")
+
+
+def _say_what_has_gone(console: Console, gone: Sequence[object]) -> None:
+    if gone:
+        documents = records.counted(len(gone), "document")
+        say(console, f"{documents} of these folders have no file any more; add `--prune` to take them out of the index")
 
 
 def remove_documents(settings: Settings, catalog: Catalog, names: Sequence[str]) -> list[str]:
@@ -83,8 +116,7 @@ def remove_documents(settings: Settings, catalog: Catalog, names: Sequence[str])
                 "give a path as `footnote docs` lists it"
             )
         documents[found[0].doc] = found[0]
-    with Rag.open(settings) as rag:
-        for document in documents.values():
-            remove(document, settings.collection, rag.store, catalog)
-    sys.stderr.flush()
-    return list(documents)
+    with workplace(settings, catalog) as place:
+        removed = place.remove(list(documents))
+    quarantine.write(settings, catalog)
+    return removed

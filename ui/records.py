@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from ingest.pipeline import Summary
+from ingest.results import Summary
 from rag.types import Answer, Citation, Document, Hit, Sentence
 
 
@@ -62,16 +62,18 @@ def document(record: Document) -> dict[str, Any]:
     return asdict(record)
 
 
-def summary(record: Summary, peak_rss_mb: float) -> dict[str, Any]:
-    """What an ingestion run did."""
+def summary(record: Summary, quarantine: PurePath | None) -> dict[str, Any]:
+    """What an ingestion run did; `quarantine` is the report of the documents that failed, in this run or before."""
     return {
         "files": {name: getattr(record, name) for name in ("seen", "indexed", "unchanged", "removed", "failed")},
         "chunks": record.chunks,
         "pages": record.pages,
         "seconds": round(record.seconds, 3),
         "chunks_per_second": round(record.chunks / record.seconds, 2) if record.seconds else 0.0,
-        "peak_rss_mb": peak_rss_mb,
+        "peak_rss_mb": round(record.peak_bytes / (1 << 20), 1),
+        "interrupted": record.interrupted,
         "failures": [{"path": f.doc, "stage": f.stage, "reason": f.reason} for f in record.failures],
+        "quarantine": None if quarantine is None else str(quarantine),
     }
 
 

@@ -95,7 +95,7 @@ def sources(record: Answer) -> str:
     if not others:
         return cards
     label = "Also read, not cited" if notes else "Closest passages"
-    rows = "".join(_card(safe(place(hit)), safe(hit.chunk.text)) for hit in others)
+    rows = "".join(_card(safe(place(hit)), safe(hit.chunk.with_header)) for hit in others)
     opened = "" if notes else " open"
     return f'{cards}<details class="fn-others"{opened}><summary>{label} ({len(others)})</summary>{rows}</details>'
 
@@ -106,7 +106,8 @@ def _source(note: Citation, hits: Sequence[Hit]) -> str:
         chunk = hit.chunk
         if chunk.doc == note.doc and chunk.start <= note.start and note.end <= chunk.end:
             before, after = chunk.text[: note.start - chunk.start], chunk.text[note.end - chunk.start :]
-            text = f"{_part(before)}<mark>{safe(note.quote)}</mark>{_part(after)}"
+            above = f"{safe(chunk.header)}<br>" if chunk.header else ""
+            text = f"{above}{_part(before)}<mark>{safe(note.quote)}</mark>{_part(after)}"
             break
     else:
         text = f"<mark>{safe(note.quote)}</mark>"

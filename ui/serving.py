@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import secrets
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
 from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FootnoteError, SettingsError
 from rag.settings import Settings
+from ui.desk import Desk
 
 log = logging.getLogger("footnote.serving")
 
@@ -27,9 +31,10 @@ def serve(settings: Settings, catalog: Catalog, ready: Callable[[str], None]) ->
     listening = _listen(settings.host, settings.port)
     url = url_of(settings.host, settings.port)
     try:
-        with Rag.open(settings, create=True, url=url) as rag:
+        token = secrets.token_urlsafe()
+        with Rag.open(settings, create=True, url=url, token=token) as rag, closing(Desk(rag, catalog, token)) as desk:
             threading.Thread(target=_warm, args=(rag,), name="load-llm", daemon=True).start()
-            _run(rag, catalog, listening, lambda: ready(url))
+            _run(rag, catalog, desk, listening, lambda: ready(url))
     finally:
         listening.close()
 
@@ -64,7 +69,7 @@ def _warm(rag: Rag) -> None:
         log.warning("the language model is not ready: %s", error)
 
 
-def _run(rag: Rag, catalog: Catalog, listening: socket.socket, ready: Callable[[], None]) -> None:
+def _run(rag: Rag, catalog: Catalog, desk: Desk, listening: socket.socket, ready: Callable[[], None]) -> None:
     import uvicorn
 
     from ui.api import create_app, with_page
@@ -74,7 +79,11 @@ def _run(rag: Rag, catalog: Catalog, listening: socket.socket, ready: Callable[[
             await super().startup(sockets)
             ready()
 
-    app = with_page(create_app(rag, catalog), rag, catalog)
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await asyncio.to_thread(desk.close)  # so that whoever handed work in is told how far it came
+            await super().shutdown(sockets)
+
+    app = with_page(create_app(rag, catalog, desk), rag, catalog)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
     try:
         Server(config).run(sockets=[listening])

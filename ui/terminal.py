@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rag.types import Answer, Citation, Document, Event, Finished, Hit, Piece, Sentence
-from ui.records import place
+from ui.records import counted, place
 
 if TYPE_CHECKING:
     from ui.doctor import Check
@@ -46,7 +46,7 @@ def hits(found: Sequence[Hit]) -> str:
     for number, hit in enumerate(found, start=1):
         via = ", ".join(f"{via.system} #{via.rank}" for via in hit.via)
         head = f"{number:>2}. {harmless(place(hit))}  [{hit.score:.3f}; {via}]"
-        blocks.append(f"{head}\n{textwrap.indent(_quote(hit.chunk.text, 400), '    ')}")
+        blocks.append(f"{head}\n{textwrap.indent(_quote(hit.chunk.with_header, 400), '    ')}")
     return "\n\n".join(blocks)
 
 
@@ -118,6 +118,18 @@ def checks(found: Sequence[Check]) -> str:
         remedy = f"\n→ {check.remedy}" if check.remedy else ""
         table.add_row(mark, check.name, Text(harmless(check.detail) + remedy))
     return _rendered(table)
+
+
+def ingested(record: dict[str, Any]) -> str:
+    """What a run did, in one line; below it where to read about what failed."""
+    files = ", ".join(f"{count:,} {name}" for name, count in record["files"].items() if count and name != "seen")
+    line = (
+        f"{counted(record['files']['seen'], 'file')}: {files or 'none'}; "
+        f"{counted(record['chunks'], 'passage')} from {counted(record['pages'], 'page')} "
+        f"in {record['seconds']:.1f} s "
+        f"({record['chunks_per_second']:.0f} passages/s, peak memory {record['peak_rss_mb']:.0f} MB)"
+    )
+    return f"{line}\nwhat failed, and why: {record['quarantine']}" if record["quarantine"] else line
 
 
 def benchmark(record: dict[str, Any]) -> str:

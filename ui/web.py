@@ -113,7 +113,11 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
                 api_visibility="private",
             )
         blocks.load(
-            lambda: _header(catalog, collection), None, header, show_progress="hidden", api_visibility="private"
+            lambda: (_header(catalog, collection), gr.update(placeholder=_invitation(catalog, collection))),
+            None,
+            [header, chat],  # what was ingested since the server was started shows
+            show_progress="hidden",
+            api_visibility="private",
         )
     return blocks
 
@@ -171,4 +175,4 @@ def _header(catalog: Catalog, collection: str) -> str:
 def _invitation(catalog: Catalog, collection: str) -> str:
     if any(document.status == "indexed" for document in catalog.documents(collection)):
         return "Ask a question. Every sentence of the answer is checked against your documents and footnoted."
-    return "There are no documents yet. Stop this server, run `footnote ingest PATH`, and start it again."
+    return "There are no documents yet. Run `footnote ingest PATH` in a terminal, and ask when it is done."

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from rag.settings import Settings
@@ -147,6 +150,13 @@ def test_doctor_says_what_is_missing(capsys: pytest.CaptureFixture[str], monkeyp
     assert "hf download some-org/some-model" in missing[0]["remedy"]
 
 
+def test_watching_takes_folders(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("The rent is 900 euros.")
+    assert footnote("ingest", "--watch", str(tmp_path / "a.txt")) == 2
+    assert "--watch takes folders" in capsys.readouterr().err
+    assert "nowhere" in error_of(capsys, "ingest", "--watch", str(tmp_path / "nowhere"))
+
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     folder = tmp_path / "corpus"
@@ -171,7 +181,8 @@ def test_the_contract_end_to_end(capsys: pytest.CaptureFixture[str], real_settin
     ingested = run("ingest", str(corpus), code=3)
     assert ingested["files"] == {"seen": 3, "indexed": 2, "unchanged": 0, "removed": 0, "failed": 1}
     assert ingested.keys() == {
-        "files", "chunks", "pages", "seconds", "chunks_per_second", "peak_rss_mb", "failures"
+        "files", "chunks", "pages", "seconds", "chunks_per_second", "peak_rss_mb", "failures",
+        "interrupted", "quarantine",
     }  # fmt: skip
     assert ingested["failures"][0].keys() == {"path", "stage", "reason"}
     assert run("ingest", str(corpus), code=3)["files"]["unchanged"] == 2
@@ -216,3 +227,117 @@ def test_a_second_process_is_told_who_owns_the_index(real_settings: Settings, co
     assert done.stdout == ""
     assert "http://127.0.0.1:7860" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+class Serving:
+    """`footnote chat` in a process of its own."""
+
+    def __init__(self, home: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.home = home
+        self.process = self.start("chat", "--port", str(self.port))
+        assert self.process.stdout is not None
+        self.url = json.loads(self.process.stdout.readline())["url"]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command in a process of its own, with JSON."""
+        code = "from ui.cli import main; main()"
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *arguments, "--json", "--home", str(self.home)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> Any:
+        """What a command prints that runs beside the server."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == code, err
+        return json.loads(out)
+
+    def passages(self) -> int:
+        answer = httpx.get(f"{self.url}/healthz", timeout=30)
+        return int(answer.json()["passages"])
+
+
+@pytest.fixture
+def serving(real_settings: Settings) -> Iterator[Serving]:
+    begun = Serving(real_settings.home)
+    yield begun
+    begun.process.send_signal(signal.SIGINT)
+    begun.process.wait(60)
+
+
+@pytest.mark.slow
+def test_work_is_handed_to_the_process_that_serves(serving: Serving, corpus: Path) -> None:
+    """Ingesting, removing and stopping beside a chat that goes on answering."""
+    ingested = serving.run("ingest", str(corpus), code=3)
+    assert ingested["files"] == {"seen": 3, "indexed": 2, "unchanged": 0, "removed": 0, "failed": 1}
+    assert Path(ingested["quarantine"]).is_file()
+    assert serving.passages() == ingested["chunks"]
+    asked = httpx.post(f"{serving.url}/api/v1/ask", json={"question": "How much is the monthly rent?"}, timeout=120)
+    assert asked.json()["hits"][0]["doc"].endswith("lease.md")
+    assert serving.run("search", "rent", code=1)["kind"] == "StoreLocked"
+    assert serving.run("remove", "lease.md")["removed"] == [str(corpus / "lease.md")]
+
+    for number in range(60):
+        (corpus / f"{number:02}.txt").write_text(f"Document {number} tells of subject {number} and of no other. " * 150)
+    ingesting = serving.start("ingest", str(corpus))
+    before = serving.passages()
+    while serving.passages() == before:
+        assert ingesting.poll() is None
+    assert httpx.post(f"{serving.url}/api/v1/search", json={"question": "subject"}, timeout=60).json()["hits"]
+    ingesting.send_signal(signal.SIGINT)
+    out, err = ingesting.communicate(timeout=300)
+    assert ingesting.returncode == 1, err
+    record = json.loads(out)
+    assert record["interrupted"]
+    assert record["files"]["seen"] < 63
+    assert "run the same command again to go on" in err.splitlines()[-1]
+    for number in range(60):
+        (corpus / f"{number:02}.txt").unlink()
+    left = [row["doc"] for row in serving.run("docs")["documents"] if not Path(row["doc"]).exists()]
+    pruned = serving.run("ingest", str(corpus), "--prune", code=3)
+    assert pruned["files"]["removed"] == len(left) > 0
+    assert not pruned["interrupted"]
+    assert serving.passages() == ingested["chunks"]
+
+
+@pytest.mark.slow
+def test_a_server_that_is_stopped_says_how_far_it_came(serving: Serving, corpus: Path) -> None:
+    for number in range(60):
+        (corpus / f"{number:02}.txt").write_text(f"Document {number} tells of subject {number} and of no other. " * 150)
+    ingesting = serving.start("ingest", str(corpus))
+    while not serving.passages():
+        assert ingesting.poll() is None
+    serving.process.send_signal(signal.SIGINT)
+    out, err = ingesting.communicate(timeout=300)
+    assert ingesting.returncode == 1, err
+    assert json.loads(out)["interrupted"]
+    assert serving.process.wait(60) == 0
+    again = serving.run("ingest", str(corpus), code=3)
+    assert again["files"]["unchanged"] + again["files"]["indexed"] == 62
+
+
+@pytest.mark.slow
+def test_a_watch_ends_with_ctrl_c(real_settings: Settings, corpus: Path) -> None:
+    code = "from ui.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "ingest", "--watch", str(corpus), "--json", "--home", str(real_settings.home)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["files"]["indexed"] == 2
+    (corpus / "lease.md").unlink()
+    assert json.loads(process.stdout.readline())["files"]["removed"] == 1
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out == ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ingest.pipeline import FileResult, Summary
+from ingest.results import FileResult, Summary
 from rag.types import Answer, Chunk, Citation, Document, Hit, Sentence, Timings, Via
 from tests.conftest import make_hit
 from ui import records
@@ -109,15 +110,17 @@ def test_a_summary_counts_files_and_lists_failures() -> None:
         FileResult("/documents/c.pdf", "failed", stage="parse", reason="encrypted"),
     ):
         summary.add(result)
-    found = round_trip(records.summary(summary, 123.4))
+    summary.peak_bytes = 1234 << 20
+    found = round_trip(records.summary(summary, Path("/h/quarantine/default.jsonl")))
     assert found["files"] == {"seen": 3, "indexed": 1, "unchanged": 1, "removed": 0, "failed": 1}
     assert (found["chunks"], found["pages"], found["chunks_per_second"]) == (10, 3, 5.0)
-    assert (found["seconds"], found["peak_rss_mb"]) == (2.0, 123.4)
+    assert (found["seconds"], found["peak_rss_mb"]) == (2.0, 1234.0)
+    assert (found["quarantine"], found["interrupted"]) == ("/h/quarantine/default.jsonl", False)
     assert found["failures"] == [{"path": "/documents/c.pdf", "stage": "parse", "reason": "encrypted"}]
 
 
 def test_a_run_that_did_nothing_divides_by_nothing() -> None:
-    assert round_trip(records.summary(Summary(), 1.0))["chunks_per_second"] == 0.0
+    assert round_trip(records.summary(Summary(), None))["chunks_per_second"] == 0.0
 
 
 def chunk(**changes: object) -> Chunk:

@@ -151,6 +151,14 @@ def test_the_panel_marks_each_quote_inside_its_passage() -> None:
     assert "ships.pdf" in other.text_content()
 
 
+def test_rows_are_shown_below_their_column_names() -> None:
+    hits = tuple(make_hit("Blues | 1\nFlyers | 2", number, header="<Team> | Cups") for number in (0, 1))
+    record = answered(Sentence("The Blues.", 0.9, (cite(1, hits[0], "Blues | 1"),)), hits=hits)
+    assert [shown(quote) for quote in parse(render.sources(record)).iter("blockquote")] == [
+        "<Team> | Cups\nBlues | 1\nFlyers | 2"
+    ] * 2
+
+
 def test_nothing_read_shows_nothing() -> None:
     assert render.sources(answered(Sentence("I can't find it.", 0.0), abstained=True)) == ""
 

@@ -99,6 +99,10 @@ def test_hits_show_place_score_ranks_and_text() -> None:
     assert terminal.hits([]) == "nothing found"
 
 
+def test_rows_are_shown_below_their_column_names() -> None:
+    assert "Team | Cups Blues | 1" in terminal.hits([make_hit("Blues | 1", header="Team | Cups")])
+
+
 def test_a_long_passage_is_shortened() -> None:
     output = terminal.hits([make_hit("word " * 1000)])
     assert len(output) < 600
