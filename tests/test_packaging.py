@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
@@ -116,8 +117,39 @@ def test_what_the_dependencies_bring_along_is_pinned_too() -> None:
     assert not missing, "installed, but not in constraints.txt: run make lock"
 
 
+LATER = {"peft": "gpu", "ray": "cluster"}
+"""What is imported only where its extra is installed, besides what the benchmarks' peers take."""
+BROUGHT = {"starlette": "fastapi"}
+"""What a dependency always brings, being made of it."""
+
+
+def imported() -> Iterator[tuple[str, str]]:
+    """Every library that a module imports, and the package of ours that the module is in."""
+    own = {name.split(".")[0] for name in PROJECT["tool"]["setuptools"]["packages"]} | {"__future__"}
+    for package in sorted(own - {"__future__"}):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+                tops = {name.split(".")[0] for name in names}
+                yield from ((top, package) for top in tops - own - sys.stdlib_module_names)
+
+
+def test_what_is_imported_is_declared() -> None:
+    distributions = metadata.packages_distributions()
+    always = {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
+    anywhere = {canonicalize_name(requirement.name) for requirement in declared()}
+    wrong = {
+        f"{package} imports {name}"
+        for name, package in set(imported())
+        if not {canonicalize_name(found) for found in distributions.get(BROUGHT.get(name, name), [name])}
+        & (anywhere if package == "eval" or name in LATER else always)
+    }
+    assert not wrong, "declare it in pyproject.toml"
+
+
 def test_the_extras_are_there() -> None:
-    assert {"gpu", "cluster", "ocr", "test", "dev"} <= set(PROJECT["project"]["optional-dependencies"])
+    assert {"gpu", "cluster", "test", "dev"} <= set(PROJECT["project"]["optional-dependencies"])
 
 
 def test_the_console_script_leads_to_a_function() -> None:
@@ -222,6 +254,17 @@ def test_the_health_check_asks_for_a_route_of_the_api() -> None:
     paths = {path for text in (DOCKERFILE, APP["healthcheck"]["test"][-1]) for _, path in URL.findall(text)}
     assert paths == {"/healthz"}
     assert re.search(r"""["']/healthz["']""", (ROOT / "ui/api.py").read_text(encoding="utf-8"))
+
+
+def test_helper_programs_are_installed_where_they_are_asked_for() -> None:
+    """What messages tell people to install is in the image, and on the machine that tests."""
+    sources = [path.read_text(encoding="utf-8") for path in (*ROOT.glob("ingest/**/*.py"), ROOT / "ui/doctor.py")]
+    named = {name for text in sources for name in re.findall(r"\b(?:libreoffice-\w+-nogui|tesseract-ocr)\b(?!-)", text)}
+    assert len(named) == 3
+    ci = set(re.findall(r"^needs (\S+)", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE))
+    installed = set(re.findall(r"apt-get install .*?&&", DOCKERFILE)[0].split())
+    assert named <= ci
+    assert named <= installed
 
 
 # --- docker-compose.yml and .env.example
@@ -367,7 +410,7 @@ def test_a_second_setup_starts_no_pip(machine: Machine) -> None:
 def test_the_tools_are_added_to_what_is_there(machine: Machine) -> None:
     machine.make("setup")
     machine.make("setup-dev")
-    assert machine.installs() == ["-e .[dev,ocr]"]
+    assert machine.installs() == ["-e .[dev]"]
     assert machine.stamps() == ["dev", "runtime"]
 
 
