@@ -94,6 +94,6 @@ $(DEV): $(RUNTIME)
 	@rm -f $(VENV)/.stamp-dev-*
 	@touch $(INSTALLING)
 	@echo "footnote: installing the tools for testing and checking (about half a minute)"
-	$(call pip-install,-e '.[dev]')
+	$(call pip-install,-e '.[dev,cluster]')
 	@rm -f $(INSTALLING)
 	@touch $@

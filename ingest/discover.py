@@ -85,10 +85,10 @@ def _listing(folder: Path) -> list[Path] | None:
         names = os.listdir(folder)  # noqa: PTH208 - names are enough, and sort by their bytes
     except OSError:
         return None
-    return [folder / name for name in sorted(names) if not _is_left_out(name)]
+    return [folder / name for name in sorted(names) if not is_left_out(name)]
 
 
-def _is_left_out(name: str) -> bool:
+def is_left_out(name: str) -> bool:
     """Hidden files and folders, editors' backups and swap files, Office's lock files."""
     return name.startswith((".", "~$")) or name.endswith(("~", ".swp", ".swo"))
 

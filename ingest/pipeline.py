@@ -63,10 +63,12 @@ class Ingestion:
         self._open: dict[str, Open] = {}
         self._estimate, self._of, self._stage, self._started = Estimate(), 0, "", 0.0
         self._sizes: dict[str, int] = {}
+        self._interrupted = False
         self.summary = Summary()
 
     def stop(self) -> None:
         """End the run at the next border between documents; what is done stays done. May be called from anywhere."""
+        self._interrupted = True
         self._feed.stopped.set()
 
     def progress(self) -> Progress:
@@ -103,13 +105,13 @@ class Ingestion:
             for result in results:
                 seen.add(result.doc)
                 yield self._counted(result)
-        if prune and not self._feed.stopped.is_set():
+        if prune and not self._interrupted:
             for result in self._pruned([Path(plain(str(absolute(path)))) for path in paths], seen):
                 yield self._counted(result)
         self._end()
 
     def _end(self) -> None:
-        self.summary.interrupted = self._feed.stopped.is_set()
+        self.summary.interrupted = self._interrupted
         if (self.summary.indexed or self.summary.removed) and not self.summary.interrupted:
             self._stage = "building the search index"
             self._store.optimize()
@@ -134,14 +136,17 @@ class Ingestion:
         thread.start()
         try:
             while not isinstance(step := self._next(), End):
-                yield from self._taken(*step) if step else self._settled(self._writer.flush())
+                if not self._interrupted:
+                    yield from self._taken(*step) if step else self._settled(self._writer.flush())
                 self._estimate.store(time.monotonic(), self._writer.stored)
             if step.error is not None:
                 raise step.error
+            unfinished = [document for document in self._open.values() if not (document.complete or document.failed)]
+            for document in unfinished:
+                self._writer.forget(document)
             yield from self._settled(self._writer.flush())
-            for document in self._open.values():
-                if not document.failed:
-                    self._writer.undo(document)
+            for document in unfinished:
+                self._writer.undo(document)
         except BaseException:
             self._feed.stopped.set()
             raise

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 
 from ingest.catalog import Catalog, Row
-from ingest.discover import _is_left_out, absolute, plain
+from ingest.discover import absolute, is_left_out, plain
 from ingest.writer import is_there
 from rag.errors import IngestError
 
@@ -119,7 +119,7 @@ def _looked_at(kind: int, path: Path, roots: Sequence[Path]) -> list[Path]:
     from watchfiles import Change as Kind
 
     root = next((root for root in roots if path.is_relative_to(root)), None)
-    if root is None or any(_is_left_out(name) for name in path.relative_to(root).parts):
+    if root is None or any(is_left_out(name) for name in path.relative_to(root).parts):
         return []
     if kind == Kind.modified and path.is_dir() and not path.is_symlink():
         return []  # its rights or its time; files in it that changed are told by themselves

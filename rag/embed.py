@@ -27,6 +27,8 @@ BATCH = 8
 """Texts in one inference call: larger batches pad more and were not faster (see docs/decisions.md)."""
 
 
+PATIENCE = 30.0
+"""Seconds after which a batch that has not come is asked after."""
 SPARE = 8
 """Tokens left free in each part of a long question."""
 
@@ -176,7 +178,9 @@ class OpenVINOEmbedder(_Tokens):
             "CPU",
             {"NUM_STREAMS": str(self._cores), "INFERENCE_NUM_THREADS": self._cores, "INFERENCE_PRECISION_HINT": "f32"},
         )
-        return ov.AsyncInferQueue(compiled, self._cores)
+        queue = ov.AsyncInferQueue(compiled, self._cores)
+        queue.set_callback(_taken)
+        return queue
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`. Texts are batched by length, so that little is padding."""
@@ -184,18 +188,26 @@ class OpenVINOEmbedder(_Tokens):
         encoded = self._ids([prefix + text for text in texts] if prefix else texts)
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]), reverse=True)
-        with self._one_at_a_time:
-            queue = self._queue
-            queue.set_callback(lambda request, rows: vectors.__setitem__(rows, request.get_output_tensor().data))
-            for start in range(0, len(order), BATCH):
-                rows = order[start : start + BATCH]
-                queue.start_async(_padded([encoded[row] for row in rows]), rows)
-            queue.wait_all()
+        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        done = threading.Semaphore(0)
+        for rows in batches:
+            with self._one_at_a_time:  # a batch, not a call: a question must not wait for all of an ingestion's texts
+                self._queue.start_async(_padded([encoded[row] for row in rows]), (vectors, rows, done))
+        for _ in batches:
+            while not done.acquire(timeout=PATIENCE):
+                self._queue.wait_all()  # raises what went wrong, if anything did
         return vectors
 
     def embed_query(self, text: str) -> npt.NDArray[np.float32]:
         """See `Embedder.embed_query`."""
         return self._query(text, self.embed)
+
+
+def _taken(request: Any, job: tuple[Vectors, list[int], threading.Semaphore]) -> None:
+    """Put the vectors of a batch where the caller who waits for them looks."""
+    vectors, rows, done = job
+    vectors[rows] = request.get_output_tensor().data
+    done.release()
 
 
 def _padded(batch: list[list[int]]) -> dict[str, npt.NDArray[np.int64]]:

@@ -16,6 +16,7 @@ import typer.main
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
+from ingest.audit import Fault, Report
 from ingest.results import FileResult, Summary
 from rag.settings import Settings
 from rag.types import Answer, Citation, Document, Sentence, Timings
@@ -196,11 +197,12 @@ def produced() -> dict[str, Any]:
         "search": {"hits": [records.hit(hit)], "timings_ms": {"total": 1.0}},
         "ask": {**records.answer(answer), "hits": [{"": "as in search"}]},
         "ingest": records.summary(summary, Path("/h/quarantine/default.jsonl")),
+        "audit": records.audit(Report(faults=[Fault("/d/a.pdf", "missing", "2 are gone")]), 0),
         "docs": {"collection": "default", "documents": [records.document(document)]},
     }
 
 
-@pytest.mark.parametrize("command", ["search", "ask", "ingest", "docs"])
+@pytest.mark.parametrize("command", ["search", "ask", "ingest", "docs", "audit"])
 def test_documented_json_fields_are_those_that_are_printed(command: str) -> None:
     tables = dict(FIELDS.findall((DOCS / "cli.md").read_text(encoding="utf-8")))
     printed = {path.rstrip(".") for path in field_paths(produced()[command])}

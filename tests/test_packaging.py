@@ -410,7 +410,7 @@ def test_a_second_setup_starts_no_pip(machine: Machine) -> None:
 def test_the_tools_are_added_to_what_is_there(machine: Machine) -> None:
     machine.make("setup")
     machine.make("setup-dev")
-    assert machine.installs() == ["-e .[dev]"]
+    assert machine.installs() == ["-e .[dev,cluster]"]
     assert machine.stamps() == ["dev", "runtime"]
 
 

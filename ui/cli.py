@@ -91,18 +91,25 @@ def ingest(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.", show_default=False)],
     prune: Annotated[bool, typer.Option("--prune", help="Take documents out whose files have gone.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and keep the index in step with the folders.")] = False,
+    cluster: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Read and embed on a Ray cluster: local, auto or ray://HOST:PORT.")
+    ] = "",
     as_json: AsJson = False,
     collection: Collection = None,
     home: Home = None,
 ) -> None:
     """Bring files and folders into the index; what has not changed is left alone."""
+    from functools import partial
+
     from ui.ingesting import ingest_with_progress
+    from ui.workplace import workplace
 
     settings = settings_of(home, collection)
     if watch:
         _watch(settings, paths, as_json)
         return
-    record, text = ingest_with_progress(settings, catalog_of(settings), paths, prune)
+    opening = partial(workplace, create=True, cluster=cluster)
+    record, text = ingest_with_progress(settings, catalog_of(settings), paths, prune, opening)
     show(record, text, as_json)
     if record["interrupted"]:
         raise typer.Exit(STOPPED)
@@ -195,6 +202,26 @@ def remove(
     check_collection(settings, catalog)
     removed = remove_documents(settings, catalog, names)
     show({"removed": removed}, "\n".join(f"removed {doc}" for doc in removed), as_json)
+
+
+@app.command()
+def audit(
+    sample: Annotated[int, typer.Option(min=0, help="How many documents to read anew and compare.")] = 20,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what does not hold.")] = False,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """Prove that the index holds what the documents say, passage by passage; mend it with --repair."""
+    from ui.auditing import audited
+
+    settings = settings_of(home, collection)
+    catalog = catalog_of(settings)
+    check_collection(settings, catalog)
+    record, text = audited(settings, catalog, sample, repair)
+    show(record, text, as_json)
+    if not record["holds"]:
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()

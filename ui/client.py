@@ -30,6 +30,11 @@ class There:
         """`locked` is what to say where that process does not answer."""
         self._url, self._token, self._locked = url, token, locked
 
+    @property
+    def note(self) -> str:
+        """Whose settings count."""
+        return f"handed over to {self._url}, whose settings count"
+
     def begin(self) -> Run:
         """See `Workplace.begin`."""
         return HandedOver(self)

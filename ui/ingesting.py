@@ -45,6 +45,8 @@ def ingest_with_progress(
     all_exist(paths)
     console, seen = stderr(), set[str]()
     with opening(settings, catalog) as place:
+        if place.note:
+            say(console, place.note)
         run = place.begin()
         with stoppable(run.stop) as stopping, shown(run.progress, stopping, console):
             for result in run.run(paths, prune):

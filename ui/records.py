@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
+from ingest.audit import Report
 from ingest.results import Summary
 from rag.types import Answer, Citation, Document, Hit, Sentence
 
@@ -74,6 +75,24 @@ def summary(record: Summary, quarantine: PurePath | None) -> dict[str, Any]:
         "interrupted": record.interrupted,
         "failures": [{"path": f.doc, "stage": f.stage, "reason": f.reason} for f in record.failures],
         "quarantine": None if quarantine is None else str(quarantine),
+    }
+
+
+def audit(record: Report, repaired: int) -> dict[str, Any]:
+    """What an audit found, after repairs where there were any."""
+    return {
+        "holds": record.holds,
+        "documents": record.documents,
+        "chunks": record.chunks,
+        "points": record.points,
+        "missing": record.missing,
+        "orphans": record.orphans,
+        "bad_vectors": record.bad_vectors,
+        "bad_texts": record.bad_texts,
+        "sampled": record.sampled,
+        "changed": record.changed,
+        "repaired": repaired,
+        "faults": [fault._asdict() for fault in record.faults],
     }
 
 

@@ -6,20 +6,22 @@ Knows nothing about how work is shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from ingest import rebuild
 from ingest.catalog import Catalog
 from ingest.pipeline import Ingestion
 from ingest.progress import Progress
 from ingest.results import FileResult, Summary
 from ingest.writer import remove
 from rag.answer import Rag
+from rag.embed import Embedder, open_embedder
 from rag.errors import StoreLocked
 from rag.settings import Settings
 from rag.store.lock import DirectoryLock
-from rag.store.opening import index_directory
+from rag.store.opening import index_directory, open_store
 
 
 class Run(Protocol):
@@ -42,6 +44,10 @@ class Run(Protocol):
 class Workplace(Protocol):
     """Does work on one collection."""
 
+    @property
+    def note(self) -> str:
+        """What a person should know before the work begins; empty where there is nothing."""
+
     def begin(self) -> Run:
         """A new ingestion."""
 
@@ -50,14 +56,21 @@ class Workplace(Protocol):
 
 
 class Here:
-    """This process, which owns the index."""
+    """This process, which owns the index; with `cluster`, files are read and embedded on the machines of that one."""
 
-    def __init__(self, rag: Rag, catalog: Catalog) -> None:
-        self._rag, self._catalog = rag, catalog
+    note = ""
+
+    def __init__(self, rag: Rag, catalog: Catalog, cluster: str = "") -> None:
+        self._rag, self._catalog, self._cluster = rag, catalog, cluster
 
     def begin(self) -> Run:
         """See `Workplace.begin`."""
-        return Ingestion(self._rag.settings, self._rag.embedder, self._rag.store, self._catalog)
+        rag = self._rag
+        if self._cluster:
+            from ingest.cluster import ClusterIngestion
+
+            return ClusterIngestion(rag.settings, rag.embedder, rag.store, self._catalog, self._cluster)
+        return Ingestion(rag.settings, rag.embedder, rag.store, self._catalog)
 
     def remove(self, docs: Sequence[str]) -> list[str]:
         """See `Workplace.remove`."""
@@ -67,6 +80,39 @@ class Here:
             if row is not None:  # it may have gone with a document before it
                 removed += remove(row.doc, row.doc_id, collection, self._rag.store, self._catalog)
         return removed
+
+
+class Anew:
+    """This process, where the whole collection has to be indexed anew before anything else."""
+
+    def __init__(self, settings: Settings, embedder: Embedder, catalog: Catalog, reason: str) -> None:
+        self._settings, self._embedder, self._catalog = settings, embedder, catalog
+        self._then: Rag | None = None
+        documents = len(catalog.documents(settings.collection))
+        self.note = (
+            f"{reason}: all {documents:,} documents of collection {settings.collection!r} are indexed anew, beside "
+            "the index in use, which is replaced when the new one is complete"
+        )
+
+    def begin(self) -> Run:
+        """The rebuild; once that is done, ingestions as ever."""
+        if self._then is None and rebuild.why(self._settings, self._embedder, self._catalog):
+            return rebuild.Rebuild(self._settings, self._embedder, self._catalog)
+        return Here(self._opened(), self._catalog).begin()
+
+    def remove(self, docs: Sequence[str]) -> list[str]:
+        """See `Workplace.remove`."""
+        return Here(self._opened(), self._catalog).remove(docs)
+
+    def close(self) -> None:
+        """Let go of the index."""
+        if self._then is not None:
+            self._then.close()
+
+    def _opened(self) -> Rag:
+        if self._then is None:
+            self._then = Rag(self._settings, self._embedder, open_store(self._settings, self._embedder))
+        return self._then
 
 
 Opening = Callable[[Settings, Catalog], AbstractContextManager[Workplace]]
@@ -79,8 +125,14 @@ def to_write(settings: Settings, catalog: Catalog) -> AbstractContextManager[Wor
 
 
 @contextmanager
-def workplace(settings: Settings, catalog: Catalog, create: bool = False) -> Iterator[Workplace]:
+def workplace(settings: Settings, catalog: Catalog, create: bool = False, cluster: str = "") -> Iterator[Workplace]:
     """The process that owns the index: this one, or the one that serves it and takes work.
+
+    Args:
+        settings: which collection.
+        catalog: where it is kept.
+        create: make the collection where it does not exist; index it anew where the embedder or the chunking changed.
+        cluster: address of a Ray cluster that reads and embeds; empty for this machine.
 
     Raises:
         StoreLocked: a process owns the index that takes no work.
@@ -88,7 +140,10 @@ def workplace(settings: Settings, catalog: Catalog, create: bool = False) -> Ite
     """
     try:
         _check_free(settings)
-        rag = Rag.open(settings, create=create)
+        rebuild.finish(settings, catalog)
+        embedder = open_embedder(settings)
+        reason = rebuild.why(settings, embedder, catalog) if create else ""
+        rag = None if reason else Rag(settings, embedder, open_store(settings, embedder, create))
     except StoreLocked as locked:
         from ui.client import There
 
@@ -96,8 +151,12 @@ def workplace(settings: Settings, catalog: Catalog, create: bool = False) -> Ite
             raise
         yield There(locked.owner.url, locked.owner.token, locked)
         return
-    with rag:
-        yield Here(rag, catalog)
+    if rag is None:
+        with closing(Anew(settings, embedder, catalog, reason)) as place:
+            yield place
+    else:
+        with rag:
+            yield Here(rag, catalog, cluster)
 
 
 def _check_free(settings: Settings) -> None:
