@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import socket
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +33,11 @@ log = logging.getLogger("footnote.cluster")
 
 FAREWELL = 5.0
 """Seconds that actors have to clean up."""
+KNOCK = 10.0
+"""Seconds to wait for a cluster's head."""
 OBJECTS = 256 << 20
 """Bytes of a local cluster's object store: little is under way at a time."""
+_CLIENT = "ray://"
 _INSTALL = "--cluster needs Ray, which is not installed: pip install 'footnote[cluster]'"
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -116,13 +120,27 @@ class RayCluster:
         import ray
         import ray.exceptions
 
+        logging.getLogger("ray").setLevel(logging.ERROR)  # what matters to a user comes as an exception
         if not ray.is_initialized():
             try:
+                self._knock()
                 ray.init(self._address, **self._options())
             except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 raise self._unusable(error) from error
             self._is_ours = True
         self._ray = ray
+
+    def _knock(self) -> None:
+        """Raise OSError where nobody listens at the address: Ray itself would wait for minutes."""
+        if self._address == "local":
+            return
+        where = self._address
+        if not where.startswith(_CLIENT):
+            from ray._private.services import canonicalize_bootstrap_address_or_die
+
+            where = canonicalize_bootstrap_address_or_die(where)
+        host, _, port = where.removeprefix(_CLIENT).rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
 
     def _unusable(self, error: BaseException) -> IngestError:
         return IngestError(
@@ -132,7 +150,7 @@ class RayCluster:
 
     def _options(self) -> dict[str, Any]:
         """What `ray.init` takes for a cluster elsewhere, one that this machine is part of, and one of our own."""
-        if self._address.startswith("ray://"):
+        if self._address.startswith(_CLIENT):
             return {}
         here = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self._address != "local":

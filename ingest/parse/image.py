@@ -88,7 +88,7 @@ def _page(image: Any, number: int, context: Context) -> tuple[ocr.Read, str]:
         if _pages(image) == 1:
             raise
         return ocr.Read(), f"not read: {error}"
-    gaps = f"some of its text could not be recognised; is its language among ocr_languages ({context.languages})?"
+    gaps = f"some text could not be recognised; its language may not be among ocr_languages ({context.languages})"
     return read, gaps if read.has_gaps else ""
 
 

@@ -1,13 +1,18 @@
-"""PDF through PDFium: the text layer, a block a page. Knows nothing about other formats, OCR or chunks."""
+"""PDF through PDFium: the text layer, a block a page; pages without one are recognised as pictures.
+
+Knows nothing about other formats, how text is recognised, or chunks.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
-from ingest.parse.document import ParsedDocument, Piece, assemble, pick_title
+from ingest.parse import ocr
+from ingest.parse.document import Context, ParsedDocument, Piece, assemble, pick_title
 from rag.errors import ParseError
 
 _PDFIUM = Lock()
@@ -15,12 +20,23 @@ _PDFIUM = Lock()
 _WRONG_PASSWORD = 4
 _BROKEN_WORD = re.compile("(\\w*)(?:\ufffe|\u00ad\\s*\n)(\\w*)")
 _WORDS = re.compile(r"\w+(?:-\w+)+|\w+")
+_DPI = 300
+"""What scans are recognised at; 400 was no better."""
+_STAMP = 100
+"""Characters; a text layer with fewer on a page that is one picture is a stamp or a page number."""
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\ufffd\ufffe\ue000-\uf8ff]")
+_MAX_BROKEN = 0.2
+"""Share of such characters; on readable pages at most 0.0012 was seen."""
+_PAPER = 250
+"""Brightness; an empty page with nothing darker is blank."""
 _SYMBOL_BULLETS = str.maketrans(dict.fromkeys("\uf0a7\uf0b7\uf0d8\uf076\uf02d", "•"))
 """Bullets of the Symbol and Wingdings fonts, which PDFium reports by their private code points."""
 
 
-def parse_pdf(path: Path) -> ParsedDocument:
-    """Read the text layer of a PDF file.
+def parse_pdf(path: Path, context: Context) -> ParsedDocument:
+    """Read the text layer of a PDF file, and by text recognition the pages that have none worth the name.
+
+    Pictures on pages with a text layer are not recognised.
 
     Raises:
         ParseError: if it needs a password or holds no text. PDFium's own error if it is beyond repair.
@@ -28,21 +44,23 @@ def parse_pdf(path: Path) -> ParsedDocument:
     with _PDFIUM:
         document = _open(path)
         try:
-            texts, unread = _read(document)
+            pages = [_page(document, index) for index in range(len(document))]
+            texts, notes = _recognised(document, pages, context)
             title, sound = pick_title(document.get_metadata_value("Title")), _is_sound(document)
         finally:
             document.close()
     if not any(text.strip() for text in texts):
-        raise ParseError(
-            f"no text layer on any of its {len(texts)} pages: scanned pages need OCR, which is not built in yet; "
-            "run `ocrmypdf IN OUT` first"
-        )
-    notes = [f"{_spans(unread)} no text layer and {_were(unread)} not read"] if unread else []
+        raise ParseError(_nothing(notes, len(texts)))
     if not sound:
         notes.append("the file is damaged and was repaired while reading; parts may be missing")
     texts = _join_broken_words(texts)
     pieces = (Piece(text.translate(_SYMBOL_BULLETS), page=number) for number, text in enumerate(texts, start=1))
     return assemble(title or path.stem, pieces, len(texts), tuple(notes))
+
+
+def _nothing(notes: list[str], pages: int) -> str:
+    where = f"no text layer on any of its {pages} pages" if pages > 1 else "its page has no text layer"
+    return f"{where}, and {notes[0]}" if notes else f"{where}, nor anything that could be recognised as text"
 
 
 def _open(path: Path) -> Any:
@@ -61,35 +79,127 @@ def _open(path: Path) -> Any:
     return document
 
 
-def _read(document: Any) -> tuple[list[str], list[int]]:
-    """The text of every page, and the numbers of pages that show something but hold no text."""
-    texts: list[str] = []
-    unread: list[int] = []
-    for number in range(1, len(document) + 1):
-        text, shows = _page(document, number - 1)
-        texts.append(text)
-        if shows and not text.strip():
-            unread.append(number)
-    return texts, unread
+class _Page(NamedTuple):
+    """What PDFium sees of a page."""
+
+    text: str
+    wants_recognition: bool
+    """True where it shows something that is not in its text, or its text is no text."""
 
 
-def _page(document: Any, index: int) -> tuple[str, bool]:
-    """Text of a page, and whether anything but text is drawn on it; a page that is beyond repair shows something."""
+def _page(document: Any, index: int) -> _Page:
+    """A page's text layer; a page that is beyond repair shows something that nobody can read."""
     import pypdfium2
 
     try:
         page = document[index]
     except pypdfium2.PdfiumError:
-        return "", True
+        return _Page("", True)
     try:
         if document.formenv is not None:
             page = _with_form_values(document, page, index)
         textpage = page.get_textpage()
-        text = str(textpage.get_text_range()).replace("\r\n", "\n")
+        text = _with_ligatures(textpage, str(textpage.get_text_range())).replace("\r\n", "\n")
         textpage.close()
-        return text, not text.strip() and _draws(page)
+        return _Page(text, _wants_recognition(page, text.strip()))
     finally:
         page.close()
+
+
+def _wants_recognition(page: Any, text: str) -> bool:
+    if not text:
+        return _shows_something(page)
+    if len(text) < _STAMP and _is_picture(page):
+        return True
+    return len(_NO_TEXT.findall(text)) > _MAX_BROKEN * len(text)
+
+
+def _shows_something(page: Any) -> bool:
+    """True where an empty page is not blank; annotations are no objects of the page, but they show."""
+    from pypdfium2 import raw
+
+    if any(item.type != raw.FPDF_PAGEOBJ_TEXT for item in page.get_objects(max_depth=1)):
+        return True
+    darkest, _ = page.render(scale=_fit(page, 36), grayscale=True).to_pil().getextrema()
+    return bool(darkest < _PAPER)
+
+
+def _is_picture(page: Any) -> bool:
+    """True where one picture covers most of the page: a scan, on which a text layer is but a stamp."""
+    from pypdfium2 import raw
+
+    width, height = page.get_size()
+    for item in page.get_objects(filter=(raw.FPDF_PAGEOBJ_IMAGE,), max_depth=2):
+        left, bottom, right, top = item.get_bounds()
+        if (right - left) * (top - bottom) > width * height / 2:
+            return True
+    return False
+
+
+def _with_ligatures(textpage: Any, text: str) -> str:
+    """PDFium writes U+FFFE for a hyphen at a line's end, and for a character that the font does not name.
+
+    The fonts of macOS' own PDF writer leave the ligature ffi without a name; no other was seen.
+    """
+    from pypdfium2 import raw
+
+    if "\ufffe" not in text:
+        return text
+    units = text.encode("utf-16-le", "surrogatepass")
+    found = list(text)
+    for at in (match.start() for match in re.finditer("\ufffe", text)):
+        unit = at if len(units) == 2 * len(text) else len(text[:at].encode("utf-16-le", "surrogatepass")) // 2
+        index = raw.FPDFText_GetCharIndexFromTextIndex(textpage.raw, unit)
+        if index >= 0 and raw.FPDFText_GetUnicode(textpage.raw, index) == 0:
+            inside = text[at - 1 : at].isalpha() and text[at + 1 : at + 2].isalpha()
+            found[at] = "ffi" if inside else "\ufffd"
+    return "".join(found)
+
+
+def _recognised(document: Any, pages: Sequence[_Page], context: Context) -> tuple[list[str], list[str]]:
+    """The pages' texts, recognised where they have to be, and notes on what could not be read."""
+    texts = [page.text for page in pages]
+    wanted = [number for number, page in enumerate(pages, start=1) if page.wants_recognition]
+    lacking = ocr.missing(context.languages) if wanted else ""
+    if lacking:
+        return texts, [f"{_spans(wanted)} no text layer and {_were(wanted)} not read: {lacking}"]
+    lost: dict[str, list[int]] = {}
+    for done, number in enumerate(wanted, start=1):
+        try:
+            read = ocr.recognise(_picture(document, number - 1), context.languages, _DPI)
+        except (ParseError, OSError, ValueError, RuntimeError) as error:
+            lost.setdefault(str(error), []).append(number)
+            continue
+        texts[number - 1] = _joined(read.text, texts[number - 1])
+        if read.has_gaps or not read.text:
+            what = "some text could not be recognised" if read.text else "no text was recognised"
+            hint = f"if there is some, its language may not be among ocr_languages ({context.languages})"
+            lost.setdefault(f"{what}; {hint}", []).append(number)
+        context.progress(done, len(wanted))
+    return texts, [f"{_spans(numbers).rpartition(' ')[0]}: {reason}" for reason, numbers in lost.items()]
+
+
+def _picture(document: Any, index: int) -> Any:
+    """A page as it shows, in grey, with no more pixels than tesseract can take."""
+    page = document[index]
+    try:
+        return page.render(scale=_fit(page, _DPI), grayscale=True).to_pil()
+    finally:
+        page.close()
+
+
+def _fit(page: Any, dpi: int) -> float:
+    """The factor from points to pixels; a poster has too many for `dpi`."""
+    width, height = (length * dpi / 72 for length in page.get_size())
+    return dpi / 72 * ocr.fit(width, height)
+
+
+def _joined(recognised: str, layer: str) -> str:
+    """What was recognised, and what only the text layer has, such as a stamp."""
+    if len(_NO_TEXT.findall(layer)) > _MAX_BROKEN * len(layer.strip()):
+        layer = ""
+    new = set(_WORDS.findall(layer.lower())) - set(_WORDS.findall(recognised.lower()))
+    return f"{recognised}\n\n{layer}" if new and recognised else recognised or layer
 
 
 def _with_form_values(document: Any, page: Any, index: int) -> Any:
@@ -97,12 +207,6 @@ def _with_form_values(document: Any, page: Any, index: int) -> Any:
     page.flatten()
     page.close()
     return document[index]
-
-
-def _draws(page: Any) -> bool:
-    from pypdfium2 import raw
-
-    return any(item.type != raw.FPDF_PAGEOBJ_TEXT for item in page.get_objects(max_depth=1))
 
 
 def _is_sound(document: Any) -> bool:

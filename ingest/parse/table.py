@@ -16,6 +16,7 @@ from ingest.parse.data import parse_json, parse_json_lines, parse_xml
 from ingest.parse.delimited import parse_delimited
 from ingest.parse.document import Context, ParsedDocument
 from ingest.parse.html import parse_html
+from ingest.parse.image import parse_image
 from ingest.parse.kind import Kind, kind_of
 from ingest.parse.legacy import parse_doc, parse_odp, parse_ppt
 from ingest.parse.mail import parse_mail, parse_mbox
@@ -44,7 +45,9 @@ def _alone(parser: Callable[[Path], ParsedDocument]) -> Parser:
     return lambda path, _context: parser(path)
 
 
+_PICTURES = (".bmp", ".gif", ".heic", ".jpg", ".png", ".tiff", ".webp")
 BINARY: dict[str, Parser] = {
+    **dict.fromkeys(_PICTURES, parse_image),
     ".doc": parse_doc,
     ".docx": _alone(parse_docx),
     ".epub": parse_epub,
@@ -52,7 +55,7 @@ BINARY: dict[str, Parser] = {
     ".odp": parse_odp,
     ".ods": _alone(parse_ods),
     ".odt": parse_odt,
-    ".pdf": _alone(parse_pdf),
+    ".pdf": parse_pdf,
     ".ppt": parse_ppt,
     ".pptx": _alone(parse_pptx),
     ".rtf": _alone(parse_rtf),
