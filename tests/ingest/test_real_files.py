@@ -146,9 +146,7 @@ OUTCOMES: dict[str, Indexed | Failed] = {
     "img/bmp_24.bmp": Failed("parse", "no text was recognised in this picture"),
     "img/chi_sim_image.jpeg": Failed("parse", "its language may not be among ocr_languages (eng)"),
     "img/double-column-B.jpg": Indexed(1, "Excepted position shall have the same meaning"),
-    "img/english-and-korean.png": Indexed(
-        1, "RULES AND INSTRUCTIONS", "could not be recognised; is its language among"
-    ),
+    "img/english-and-korean.png": Indexed(1, "RULES AND INSTRUCTIONS", "some text could not be recognised"),
     "img/example.jpg": Failed("parse", "no text was recognised in this picture"),
     "img/layout-parser-paper-fast.tiff": Indexed(1, "A Unified Toolkit for Deep"),
     "img/layout-parser-paper-with-table.jpg": Indexed(1, "Current layout detection"),
