@@ -8,6 +8,7 @@
 # Where packages come from is pip's business: PIP_* variables and pip.conf apply.
 
 SHELL := /bin/bash
+COMMA := ,
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
@@ -94,6 +95,6 @@ $(DEV): $(RUNTIME)
 	@rm -f $(VENV)/.stamp-dev-*
 	@touch $(INSTALLING)
 	@echo "footnote: installing the tools for testing and checking (about half a minute)"
-	$(call pip-install,-e '.[dev,cluster]')
+	$(call pip-install,-e '.[dev$(COMMA)cluster]')
 	@rm -f $(INSTALLING)
 	@touch $@

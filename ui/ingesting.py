@@ -99,7 +99,7 @@ def say_where_it_stopped(console: Console, run: Run) -> None:
 def _say_what_has_gone(console: Console, gone: Sequence[object]) -> None:
     if gone:
         documents = records.counted(len(gone), "document")
-        say(console, f"{documents} of these folders have no file any more; add `--prune` to take them out of the index")
+        say(console, f"{documents} of these folders without a file; add `--prune` to take what has gone out of the index")
 
 
 def remove_documents(settings: Settings, catalog: Catalog, names: Sequence[str]) -> list[str]:

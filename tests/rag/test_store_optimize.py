@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -234,9 +235,10 @@ store.optimize(1)
 def child_of(process: int) -> psutil.Process:
     """The process that optimizes, once it is there."""
     for _ in range(600):
-        children = psutil.Process(process).children()
-        if children:
-            return children[0]
+        for child in psutil.Process(process).children():
+            with contextlib.suppress(psutil.Error):
+                if "rag.store.optimize" in child.cmdline():
+                    return child
         time.sleep(0.02)
     raise AssertionError("no child was started")
 

@@ -84,7 +84,7 @@ def test_what_has_gone_is_said_and_pruned(
         (folder / name).unlink()
     capsys.readouterr()
     ingest_with_progress(settings, catalog, [folder], opening=opening)
-    says = "2 documents of these folders have no file any more; add `--prune` to take them out of the index\n"
+    says = "2 documents of these folders without a file; add `--prune` to take what has gone out of the index\n"
     assert capsys.readouterr().err == says
     record, _ = ingest_with_progress(settings, catalog, [folder], prune=True, opening=opening)
     assert record["files"]["removed"] == 2
