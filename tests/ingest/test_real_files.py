@@ -140,7 +140,7 @@ OUTCOMES: dict[str, Indexed | Failed] = {
     "umlauts-non-utf8.md": Indexed(1, "äöüß"),
     "unsupported/factbook.xsl": Indexed(1, "</xsl:stylesheet>"),
     "vodafone.xlsx": Indexed(1, "Group financial performance | FY 22 | FY 23 | 2"),
-    "eml/mime-no-body.eml/image.jpg": Failed("parse", "no text was recognised in this picture"),
+    "eml/mime-no-body.eml/image.jpg": Failed("parse", "broken data stream when reading image file"),
     "img/DA-1p.heic": Indexed(1, "We had been tracking"),
     "img/DA-1p.jpg": Indexed(1, "now she was a mere puppet for some demon"),
     "img/bmp_24.bmp": Failed("parse", "no text was recognised in this picture"),
