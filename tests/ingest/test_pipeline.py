@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -541,3 +542,28 @@ def test_kill_9_loses_nothing(
     assert fresh.ids() == store.ids()
     store.close()
     fresh.close()
+
+
+def test_what_was_left_out_for_want_of_a_program_is_read_again(
+    run: Run, tmp_path: Path, store: Store, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unchanged document whose note names a missing program is tried again; one without such a note is not."""
+    from tests.ingest.test_parse import lines, pdf
+
+    folder, path = tmp_path / "in", os.environ["PATH"]
+    folder.mkdir()
+    (folder / "a.pdf").write_bytes(pdf(lines("A page with a text layer."), "10 10 200 200 re f"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    first = run(folder)["a.pdf"]
+    assert first.status == "indexed"
+    assert "apt-get install tesseract-ocr" in first.reason
+    assert run(folder)["a.pdf"].status == "indexed", "it is tried again every time"
+    assert store.count() == catalog.chunks("default") == 1
+    if not shutil.which("tesseract", path=path):
+        pytest.skip("tesseract is not installed")
+    monkeypatch.setenv("PATH", path)
+    second = run(folder)["a.pdf"]
+    assert second.status == "indexed"
+    assert "apt-get" not in second.reason
+    assert run(folder)["a.pdf"].status == "unchanged"
+    assert store.count() == catalog.chunks("default") == 1
