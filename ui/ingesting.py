@@ -99,7 +99,8 @@ def say_where_it_stopped(console: Console, run: Run) -> None:
 def _say_what_has_gone(console: Console, gone: Sequence[object]) -> None:
     if gone:
         documents = records.counted(len(gone), "document")
-        say(console, f"{documents} of these folders without a file; add `--prune` to take what has gone out of the index")
+        remedy = "add `--prune` to take what has gone out of the index"
+        say(console, f"{documents} of these folders without a file; {remedy}")
 
 
 def remove_documents(settings: Settings, catalog: Catalog, names: Sequence[str]) -> list[str]:

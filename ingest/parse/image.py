@@ -117,7 +117,7 @@ def _on_white(image: Any) -> Any:
         return image.point(lambda value: value * scale - low * scale).convert("L")
     if "transparency" not in image.info and not image.mode.endswith(("A", "a")):
         return image
-    clear = image.convert("RGBA")
-    paper = Image.new("RGBA", clear.size, "white")
-    paper.alpha_composite(clear)
+    clear = image.convert("LA") if image.mode in ("RGBA", "LA") else image.convert("RGBA").convert("LA")
+    paper = Image.new("L", clear.size, 255)
+    paper.paste(clear.getchannel("L"), mask=clear.getchannel("A"))
     return paper

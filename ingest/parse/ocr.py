@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -81,13 +83,19 @@ def recognise(image: Any, languages: str, dpi: int = 0) -> Read:
     Raises:
         ParseError: if it takes more than `SECONDS`, or tesseract fails.
     """
-    read = _read(image, languages, dpi, _PAGE)
-    if 0 < read.height < _SMALL:
-        image, dpi = _enlarged(image, read.height), 0
-        read = max(read, _read(image, languages, dpi, _PAGE), key=lambda one: one.worth)
-    if read.height and read.confidence < _SURE:
-        read = max(read, _read(image, languages, dpi, _ANY_DIRECTION), key=lambda one: one.worth)
+    until = time.monotonic() + SECONDS
+    read = _read(image, languages, dpi, _PAGE, SECONDS)
+    with suppress(ParseError):  # out of time: the first reading stands
+        if 0 < read.height < _SMALL:
+            image, dpi = _enlarged(image, read.height), 0
+            read = _better(read, _read(image, languages, dpi, _PAGE, until - time.monotonic()))
+        if read.height and read.confidence < _SURE:
+            read = _better(read, _read(image, languages, dpi, _ANY_DIRECTION, until - time.monotonic()))
     return read
+
+
+def _better(first: Read, second: Read) -> Read:
+    return max(first, second, key=lambda read: read.worth)
 
 
 def fit(width: float, height: float) -> float:
@@ -107,19 +115,19 @@ def _portable(image: Any) -> bytes:
     return b"P5 %d %d 255\n" % image.size + bytes(image.tobytes())
 
 
-def _read(image: Any, languages: str, dpi: int, mode: int) -> Read:
+def _read(image: Any, languages: str, dpi: int, mode: int, seconds: float) -> Read:
     options = ["-l", languages, "--psm", str(mode), "-c", _LOCAL_CONTRAST, "-c", "tessedit_create_tsv=1"]
-    done = _run(["stdin", "stdout", *options, *(["--dpi", str(dpi)] if dpi else [])], _portable(image))
+    done = _run(["stdin", "stdout", *options, *(["--dpi", str(dpi)] if dpi else [])], _portable(image), seconds)
     if done.returncode:
         said = " ".join(done.stderr.decode("utf-8", "replace").split())
         raise ParseError(f"tesseract failed ({said[-200:] or f'exit code {done.returncode}'}); save the picture anew")
     return _assembled(list(_words(done.stdout.decode("utf-8", "replace"))))
 
 
-def _run(arguments: list[str], data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def _run(arguments: list[str], data: bytes = b"", seconds: float = SECONDS) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(  # noqa: S603 - no shell, and nothing of the document among the arguments
-            [*_PROGRAM, *arguments], input=data, capture_output=True, timeout=SECONDS
+            [*_PROGRAM, *arguments], input=data, capture_output=True, timeout=max(0.0, seconds)
         )
     except subprocess.TimeoutExpired:
         raise ParseError(f"recognising its text took longer than {SECONDS} s; scan it at 300 dpi") from None

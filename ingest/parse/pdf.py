@@ -6,20 +6,23 @@ Knows nothing about other formats, how text is recognised, or chunks.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
 from ingest.parse import ocr
-from ingest.parse.document import Context, ParsedDocument, Piece, assemble, pick_title
+from ingest.parse.document import Context, Member, ParsedDocument, Piece, assemble, pick_title
+from ingest.parse.members import Spool, file_name, left_out
+from ingest.parse.outline import Entry, headed
 from rag.errors import ParseError
 
 _PDFIUM = Lock()
 """PDFium may be entered by one thread at a time."""
 _WRONG_PASSWORD = 4
 _BROKEN_WORD = re.compile("(\\w*)(?:\ufffe|\u00ad\\s*\n)(\\w*)")
-_WORDS = re.compile(r"\w+(?:-\w+)+|\w+")
+_WORDS = re.compile(r"\w+(?:-\w+)*")
 _DPI = 300
 """What scans are recognised at; 400 was no better."""
 _STAMP = 100
@@ -29,6 +32,8 @@ _MAX_BROKEN = 0.2
 """Share of such characters; on readable pages at most 0.0012 was seen."""
 _PAPER = 250
 """Brightness; an empty page with nothing darker is blank."""
+_SILENT = (2, 16, 20)
+"""Annotations without words of their own: links, pop-ups (which show another's), fields (FPDF_ANNOT_* in PDFium)."""
 _SYMBOL_BULLETS = str.maketrans(dict.fromkeys("\uf0a7\uf0b7\uf0d8\uf076\uf02d", "•"))
 """Bullets of the Symbol and Wingdings fonts, which PDFium reports by their private code points."""
 
@@ -47,15 +52,17 @@ def parse_pdf(path: Path, context: Context) -> ParsedDocument:
             pages = [_page(document, index) for index in range(len(document))]
             texts, notes = _recognised(document, pages, context)
             title, sound = pick_title(document.get_metadata_value("Title")), _is_sound(document)
+            entries, members = _outline(document), _attachments(document, context, notes)
         finally:
             document.close()
-    if not any(text.strip() for text in texts):
+    if not any(text.strip() for text in texts) and (notes or not members):
         raise ParseError(_nothing(notes, len(texts)))
     if not sound:
         notes.append("the file is damaged and was repaired while reading; parts may be missing")
-    texts = _join_broken_words(texts)
-    pieces = (Piece(text.translate(_SYMBOL_BULLETS), page=number) for number, text in enumerate(texts, start=1))
-    return assemble(title or path.stem, pieces, len(texts), tuple(notes))
+    texts = [text.translate(_SYMBOL_BULLETS) for text in _join_broken_words(texts)]
+    pieces = [*headed(texts, entries), *(Piece(f"- {member.name}") for member in members)]
+    parsed = assemble(title or path.stem, pieces, len(texts), tuple(notes))
+    return replace(parsed, members=members)
 
 
 def _nothing(notes: list[str], pages: int) -> str:
@@ -77,6 +84,33 @@ def _open(path: Path) -> Any:
     if document.get_formtype():
         document.init_forms()
     return document
+
+
+def _outline(document: Any) -> list[Entry]:
+    found = []
+    for bookmark in document.get_toc():
+        target = bookmark.get_dest()
+        index = None if target is None else target.get_index()
+        if index is not None and bookmark.get_title():
+            found.append(Entry(bookmark.level, bookmark.get_title(), index + 1))
+    return found
+
+
+def _attachments(document: Any, context: Context, notes: list[str]) -> tuple[Member, ...]:
+    """Files inside the PDF: all there is in a portfolio, the data of an electronic invoice."""
+    import pypdfium2
+
+    spool = Spool(context)
+    damaged: list[tuple[str, str]] = []
+    for index in range(document.count_attachments()):
+        attachment = document.get_attachment(index)
+        name = file_name(attachment.get_name())
+        try:
+            spool.add(name, [bytes(attachment.get_data())])
+        except pypdfium2.PdfiumError:
+            damaged.append((name, "damaged"))
+    notes += left_out(damaged)
+    return tuple(spool.members)
 
 
 class _Page(NamedTuple):
@@ -101,9 +135,35 @@ def _page(document: Any, index: int) -> _Page:
         textpage = page.get_textpage()
         text = _with_ligatures(textpage, str(textpage.get_text_range())).replace("\r\n", "\n")
         textpage.close()
-        return _Page(text, _wants_recognition(page, text.strip()))
+        wants = _wants_recognition(page, text.strip())
+        return _Page("\n\n".join([text, *_comments(page, text)]), wants)
     finally:
         page.close()
+
+
+def _comments(page: Any, text: str) -> Iterator[str]:
+    """What readers wrote on the page: text boxes, notes, remarks on marked passages. Links and fields say nothing."""
+    from pypdfium2 import raw
+
+    seen = " ".join(text.split())
+    for index in range(raw.FPDFPage_GetAnnotCount(page.raw)):
+        annotation = raw.FPDFPage_GetAnnot(page.raw, index)
+        if raw.FPDFAnnot_GetSubtype(annotation) not in _SILENT:
+            said = " ".join(_contents(annotation).split())
+            if said and said not in seen:
+                yield said
+        raw.FPDFPage_CloseAnnot(annotation)
+
+
+def _contents(annotation: Any) -> str:
+    import ctypes
+
+    from pypdfium2 import raw
+
+    size = raw.FPDFAnnot_GetStringValue(annotation, b"Contents", None, 0)
+    buffer = ctypes.create_string_buffer(size)
+    raw.FPDFAnnot_GetStringValue(annotation, b"Contents", ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)), size)
+    return buffer.raw.decode("utf-16-le", "replace").rstrip("\0")
 
 
 def _wants_recognition(page: Any, text: str) -> bool:
@@ -169,6 +229,7 @@ def _recognised(document: Any, pages: Sequence[_Page], context: Context) -> tupl
             read = ocr.recognise(_picture(document, number - 1), context.languages, _DPI)
         except (ParseError, OSError, ValueError, RuntimeError) as error:
             lost.setdefault(str(error), []).append(number)
+            context.progress(done, len(wanted))
             continue
         texts[number - 1] = _joined(read.text, texts[number - 1])
         if read.has_gaps or not read.text:
@@ -221,12 +282,14 @@ def _join_broken_words(texts: list[str]) -> list[str]:
     The hyphen stays before a capital or a digit (`Lucene-BM25`), and where the document writes the word with a
     hyphen elsewhere but never without (`worst-case`).
     """
-    known = {word.lower() for text in texts for word in _WORDS.findall(text)}
+    if not any(mark in text for text in texts for mark in "\ufffe\u00ad"):
+        return texts
+    known = set(_WORDS.findall("\n".join(texts).lower()))
 
     def mend(found: re.Match[str]) -> str:
         head, tail = found.groups()
         hyphenated = f"{head}-{tail}"
-        if tail and head and tail[0].islower():
+        if len(head) > 1 and tail and tail[0].islower():  # `d-dimensional`, `e-mail`
             return hyphenated if hyphenated.lower() in known and (head + tail).lower() not in known else head + tail
         return hyphenated
 
