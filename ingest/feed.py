@@ -152,8 +152,10 @@ class Feed:
         except BaseException as raised:  # noqa: BLE001 - told to the thread that embeds, which raises it
             error = raised
         finally:
-            self._pool.close()
-            self.steps.put(End(error))
+            try:
+                self._pool.close()
+            finally:  # without an end the other thread would wait for ever
+                self.steps.put(End(error))
 
     def _submit(self, coming: Iterator[Found]) -> None:
         while self._pool.has_room and not self.stopped.is_set():
