@@ -124,11 +124,19 @@ class RayCluster:
         if not ray.is_initialized():
             try:
                 self._knock()
-                ray.init(self._address, **self._options())
+                self._initialise(ray)
             except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 raise self._unusable(error) from error
             self._is_ours = True
         self._ray = ray
+
+    def _initialise(self, ray: Any) -> None:
+        """Connect; once more where the process that the cluster started for us died while it started."""
+        try:
+            ray.init(self._address, **self._options())
+        except ConnectionAbortedError as error:
+            log.warning("the Ray cluster broke the connection off (%s); connecting again", _line(error))
+            ray.init(self._address, **self._options())
 
     def _knock(self) -> None:
         """Raise OSError where nobody listens at the address: Ray itself would wait for minutes."""

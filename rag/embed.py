@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rag.aside import aside
 from rag.errors import EmbedError, TextTooLong
 from rag.settings import Settings
 from rag.types import Vectors
@@ -173,11 +174,13 @@ class OpenVINOEmbedder(_Tokens):
 
         recipe, what = ("embedder-int8-1", "int8") if self._int8 else ("embedder-fp32-1", "fp32")
         why = f"converting the embedder {self._weights.name} to OpenVINO {what}"
-        compiled = ov.Core().compile_model(
-            converted(recipe, self._weights, self._cache, why) / "model.xml",
-            "CPU",
-            {"NUM_STREAMS": str(self._cores), "INFERENCE_NUM_THREADS": self._cores, "INFERENCE_PRECISION_HINT": "f32"},
-        )
+        model = converted(recipe, self._weights, self._cache, why) / "model.xml"
+        options = {
+            "NUM_STREAMS": str(self._cores),
+            "INFERENCE_NUM_THREADS": self._cores,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        compiled = aside(lambda: ov.Core().compile_model(model, "CPU", options))
         queue = ov.AsyncInferQueue(compiled, self._cores)
         queue.set_callback(_taken)
         return queue

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from rag.aside import aside
 from rag.embed import cuda
 from rag.errors import LLMError, LLMUnreachable, SettingsError
 from rag.settings import Settings
@@ -114,7 +115,8 @@ class OpenVINOLLM:
         """Where the model that runs is; a repacked GGUF is `model.gguf` in it."""
         self.name = weights.id
         self._lock = threading.Lock()
-        self._pipeline = openvino_genai.LLMPipeline(str(folder), "CPU", INFERENCE_NUM_THREADS=settings.cores)
+        cores = settings.cores
+        self._pipeline = aside(lambda: openvino_genai.LLMPipeline(str(folder), "CPU", INFERENCE_NUM_THREADS=cores))
         self._tokenizer = self._pipeline.get_tokenizer()
         config = self._pipeline.get_generation_config()
         config.max_new_tokens = settings.max_new_tokens

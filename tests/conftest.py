@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +27,15 @@ from rag.types import Chunk, Hit, Message, Vectors, Via
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 CACHE_FROM_OUTSIDE = os.environ.get("FOOTNOTE_CACHE")
+OWN_PROCESS = "PYTEST_IN_OWN_PROCESS"
+"""Set in the process that a test marked `own_process` runs in."""
+
+# Threads of native libraries read the environment at any time, without Python's lock, and crash where it grows or
+# shrinks meanwhile (setenv(3) is not thread-safe). What every test changes is therefore always there: it changes its
+# value only, and an empty one counts as not set.
+for _name in [name for name in os.environ if name.startswith(("FOOTNOTE_", "QDRANT__"))]:
+    del os.environ[_name]
+os.environ |= {"FOOTNOTE_HOME": "", "FOOTNOTE_CACHE": "", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
 
 
 def words(text: str) -> list[str]:
@@ -83,12 +94,26 @@ class ParrotLLM:
 
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings from outside, an empty home for every test, and no hub."""
-    for name in [name for name in os.environ if name.startswith(("FOOTNOTE_", "QDRANT__"))]:
-        monkeypatch.delenv(name)
+    """An empty home for every test; no settings from outside and no hub, which is seen to above."""
     monkeypatch.setenv("FOOTNOTE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is marked `own_process` in one: what it loads crashes now and then, long after it is done."""
+    if OWN_PROCESS in os.environ or pyfuncitem.get_closest_marker("own_process") is None:
+        return None
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid]
+    done = subprocess.run(
+        [*command, f"--basetemp={pyfuncitem.funcargs['tmp_path']}/own"],
+        cwd=ROOT,
+        env=os.environ | {OWN_PROCESS: "1"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        pytest.fail(f"in a process of its own (exit code {done.returncode}):\n{done.stdout}{done.stderr}", False)
+    return True
 
 
 @pytest.fixture(scope="session")

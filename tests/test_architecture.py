@@ -28,6 +28,7 @@ LAYERS = {
     "rag.errors": 0,
     "rag.settings": 0,
     "rag.store.protocol": 0,
+    "rag.aside": 0,
     "rag.weights": 1,
     "rag.convert": 1,
     "rag.embed": 1,

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from pydantic import SecretStr
 
 from ingest import crew as crews
 from ingest.catalog import Catalog
-from ingest.cluster import ClusterIngestion
+from ingest.cluster import ClusterIngestion, RayCluster
 from ingest.crew import Crew
 from ingest.node import About, Encoder, Reader
 from ingest.pipeline import Ingestion
@@ -456,6 +457,36 @@ def test_ray_that_is_not_installed_is_named(
     store.close()
 
 
+class FlakyRay(ModuleType):
+    """As much of Ray as a connection takes; breaks so many off."""
+
+    class RayError(Exception):
+        pass
+
+    def __init__(self, breaks: int) -> None:
+        super().__init__("ray")
+        self.breaks, self.exceptions = breaks, self
+        self.nodes = list
+        self.is_initialized = bool
+
+    def init(self, address: str) -> None:
+        self.breaks -= 1
+        if self.breaks >= 0:
+            raise ConnectionAbortedError("Initialization failure from server:\n")
+
+
+@pytest.mark.parametrize("breaks", [0, 1, 2])
+def test_a_connection_that_breaks_off_at_once_is_made_again_once(breaks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FlakyRay(breaks)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.exceptions", ray)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        cluster = RayCluster(f"ray://127.0.0.1:{server.getsockname()[1]}", 1, lambda settings: word_count(settings))
+        fails = pytest.raises(IngestError, match="Initialization failure") if breaks > 1 else nullcontext()
+        with fails, cluster.explained():
+            assert cluster.nodes() == []
+
+
 # --- Ray itself
 
 
@@ -486,9 +517,8 @@ def ray_token() -> Iterator[None]:
 def ray_is_down(ray_token: None) -> Iterator[None]:
     """Whatever a test does, no Ray of it is left."""
     yield
-    import ray
-
-    ray.shutdown()
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
 
 
 def over_ray(place: Place, address: str, factory: Any = None, **changes: Any) -> ClusterIngestion:
@@ -524,6 +554,7 @@ def test_keys_stay_with_the_driver(place: OpenPlace, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
+@pytest.mark.own_process
 def test_ray_ends_with_the_same_though_its_workers_are_killed(place: OpenPlace, many: Path, ray_is_down: None) -> None:
     alone, helped = place("alone"), place("helped")
     alone.alone(many, guarded=True)
@@ -544,6 +575,7 @@ def test_ray_ends_with_the_same_though_its_workers_are_killed(place: OpenPlace, 
 
 
 @pytest.mark.slow
+@pytest.mark.own_process
 def test_ray_fills_a_server_and_a_second_run_does_not_even_start_it(
     place: OpenPlace, many: Path, ray_is_down: None
 ) -> None:
@@ -566,6 +598,7 @@ def test_ray_fills_a_server_and_a_second_run_does_not_even_start_it(
 
 
 @pytest.mark.slow
+@pytest.mark.own_process
 def test_ray_goes_on_where_a_node_is_lost(
     place: OpenPlace, many: Path, ray_is_down: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -589,6 +622,7 @@ def test_ray_goes_on_where_a_node_is_lost(
 
 
 @pytest.mark.slow
+@pytest.mark.own_process
 def test_ray_elsewhere_is_reached_by_its_address(place: OpenPlace, folder: Path, ray_is_down: None) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -624,6 +658,8 @@ def wait_for(port: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.own_process
+@pytest.mark.allow_hosts(["127.0.0.1", "::1", "192.0.2.2"])  # Ray asks the system for the route there; nothing is sent
 def test_ray_that_is_not_there_is_an_error_of_one_line(
     place: OpenPlace, folder: Path, ray_is_down: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -634,6 +670,7 @@ def test_ray_that_is_not_there_is_an_error_of_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.own_process
 def test_ray_embeds_with_the_real_weights(
     real_settings: Settings, folder: Path, tmp_path: Path, ray_is_down: None
 ) -> None:
