@@ -14,11 +14,12 @@ from functools import cached_property, lru_cache
 from typing import Any
 from uuid import UUID, uuid5
 
+from ingest.context import context_of
 from ingest.parse.document import Block, ParsedDocument
 from rag import sentences
 from rag.types import Chunk
 
-CHUNKER_VERSION = "2"
+CHUNKER_VERSION = "3"
 """Changes whenever some document would be cut differently; the index is then brought up to date."""
 
 _NAMESPACE = UUID("6f0a7c1e-3b55-5c39-9a5e-2f1d8f6b7a44")
@@ -58,21 +59,27 @@ class Chunker:
     `count_tokens` is the embedder's, without special tokens. Safe to use from several threads.
     """
 
-    def __init__(self, count_tokens: Callable[[str], int], chunk_tokens: int, overlap: int) -> None:
-        self._limit, self._overlap = chunk_tokens, overlap
+    def __init__(
+        self, count_tokens: Callable[[str], int], chunk_tokens: int, overlap: int, context_tokens: int = 0
+    ) -> None:
+        self._limit, self._overlap, self._context = chunk_tokens, overlap, context_tokens
         # A section is measured when it may be joined, when it may be cut, and again by the splitter.
         self._count = lru_cache(maxsize=256)(count_tokens)
 
-    def chunks(self, parsed: ParsedDocument, doc_id: str, doc: str, revision: str = "") -> Iterator[Chunk]:
+    def chunks(
+        self, parsed: ParsedDocument, doc_id: str, doc: str, revision: str = "", about: str | None = None
+    ) -> Iterator[Chunk]:
         """Passages in document order, ends strictly ascending; every character but white space is in one.
 
-        `parsed.text[chunk.start:chunk.end] == chunk.text`. No passage crosses a page or a table's border.
+        `parsed.text[chunk.start:chunk.end] == chunk.text`. No passage crosses a page or a table's border. `about` goes
+        into their contexts in the place of the title.
         """
-        return (
-            _chunk(parsed, section, span, header, doc_id, doc, revision)
-            for section in self._sections(parsed)
-            for span, header in self._spans(parsed.text, section)
-        )
+        about = parsed.title if about is None else about
+        for section in self._sections(parsed):
+            for span, header in self._spans(parsed.text, section):
+                chunk = _chunk(parsed, section, span, header, doc_id, doc, revision)
+                context = context_of(about, chunk.headings, chunk.text, self._count, self._context)
+                yield replace(chunk, context=context) if context else chunk
 
     def _sections(self, parsed: ParsedDocument) -> Iterator[_Section]:
         return self._with_short_joined(parsed.text, _with_titles_joined(_grouped(parsed.blocks)))

@@ -271,7 +271,7 @@ class Crew:
         for actor in sorted(encoders, key=lambda actor: actor.calls):
             while actor.calls < AHEAD and (group := self._group()):
                 actor.batches += group
-                texts = [[prepared.chunk.with_header for prepared in item.batch] for _, item in group]
+                texts = [[prepared.chunk.searchable for prepared in item.batch] for _, item in group]
                 call = self._cluster.call(actor.handle, "embed", texts)
                 self._call(actor, call, partial(self._embedded, actor, group))
         readers = self._ready("read")

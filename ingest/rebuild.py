@@ -144,11 +144,11 @@ class Rebuild:
         for start in range(0, len(chunks), FLUSH_AT):
             part = chunks[start : start + FLUSH_AT]
             try:
-                vectors = self._embedder.embed([chunk.with_header for chunk in part])
+                vectors = self._embedder.embed([chunk.searchable for chunk in part])
             except EmbedError as error:
                 return self._left_behind(row, str(error))
             self._beside.upsert(
-                [IndexedChunk(c, v, encode_document(c.with_header)) for c, v in zip(part, vectors, strict=True)]
+                [IndexedChunk(c, v, encode_document(c.searchable)) for c, v in zip(part, vectors, strict=True)]
             )
             for chunk in part:
                 fingerprint.add(chunk.id)

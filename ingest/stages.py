@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.chunk import CHUNKER_VERSION, Chunker
-from ingest.parse.document import Context, Member
+from ingest.context import CONTEXT_TOKENS
+from ingest.parse.document import Context, Member, ParsedDocument
 from ingest.parse.table import PARSER_VERSION, parse
 from rag.errors import ParseError, SettingsError
 from rag.sparse import encode_document
@@ -38,6 +39,8 @@ class Recipe:
     languages: str
     max_unpacked: int
     """Bytes."""
+    context_tokens: int = 0
+    """Room for title and headings above a passage, beside `chunk_tokens`."""
 
     @classmethod
     def of(cls, settings: Settings, embedder: Embedder) -> Recipe:
@@ -57,12 +60,13 @@ class Recipe:
             settings.chunk_overlap,
             settings.ocr_languages,
             settings.max_unpacked_mb << 20,
+            min(CONTEXT_TOKENS, room - settings.chunk_tokens),
         )
 
     @property
     def chunking(self) -> str:
         """Names how text is cut; kept in the catalog as the chunker's version."""
-        return f"{CHUNKER_VERSION}:{self.chunk_tokens}:{self.chunk_overlap}"
+        return f"{CHUNKER_VERSION}:{self.chunk_tokens}:{self.chunk_overlap}:{self.context_tokens}"
 
     def revision(self, sha256: str) -> str:
         """Names what becomes of a content: 16 hex digits."""
@@ -115,11 +119,11 @@ def prepare(
     """
     beat = {"progress": progress} if progress else {}
     parsed = parse(task.path, Context(spool, recipe.languages, recipe.max_unpacked, **beat))
-    if parsed.title == task.path.stem:
-        parsed = replace(parsed, title=task.name)
+    about = parsed.title
+    if parsed.title == task.path.stem:  # no part of the content: a renamed file must not be embedded anew
+        parsed, about = replace(parsed, title=task.name), ""
     yield Outline(parsed.title, parsed.pages, parsed.notes, parsed.members)
-    chunks = _chunker(recipe).chunks(parsed, task.doc_id, task.doc, task.revision)
-    prepared = (Prepared(chunk, encode_document(chunk.with_header)) for chunk in chunks)
+    prepared = cut(parsed, recipe, task.doc_id, task.doc, task.revision, about)
     batch = tuple(islice(prepared, BATCH))
     if not batch:
         raise ParseError("no text in it; nothing to index")
@@ -128,14 +132,22 @@ def prepare(
         batch = tuple(islice(prepared, BATCH))
 
 
+def cut(
+    parsed: ParsedDocument, recipe: Recipe, doc_id: str, doc: str, revision: str, about: str | None = None
+) -> Iterator[Prepared]:
+    """The chunks of a parsed document, in order; see `Chunker.chunks`."""
+    chunks = _chunker(recipe).chunks(parsed, doc_id, doc, revision, about)
+    return (Prepared(chunk, encode_document(chunk.searchable)) for chunk in chunks)
+
+
 @lru_cache(maxsize=1)
 def _chunker(recipe: Recipe) -> Chunker:
-    return Chunker(recipe.count_tokens, recipe.chunk_tokens, recipe.chunk_overlap)
+    return Chunker(recipe.count_tokens, recipe.chunk_tokens, recipe.chunk_overlap, recipe.context_tokens)
 
 
 def embed(embedder: Embedder, prepared: Sequence[Prepared], hidden: Sequence[bool]) -> list[IndexedChunk]:
     """Chunks with their vectors, embedding those that have none. Raises EmbedError."""
-    bare = [item.chunk.with_header for item in prepared if item.dense is None]
+    bare = [item.chunk.searchable for item in prepared if item.dense is None]
     vectors = iter(embedder.embed(bare) if bare else ())
     return [
         IndexedChunk(item.chunk, next(vectors) if item.dense is None else item.dense, item.sparse, hide)

@@ -15,7 +15,8 @@
     ├── QuestionError         a question that is empty or too long
     ├── IngestError
     │   └── ParseError        a file that cannot be read
-    └── BenchError            a benchmark that cannot run
+    ├── BenchError            a benchmark that cannot run
+    └── EvalError             an evaluation whose data cannot be used
 
 `ui/cli.py` prints them on one line and exits with 1; nothing else catches `FootnoteError` to go on silently.
 """
@@ -91,3 +92,7 @@ class ParseError(IngestError):
 
 class BenchError(FootnoteError):
     """A benchmark that cannot run."""
+
+
+class EvalError(FootnoteError):
+    """An evaluation whose data cannot be used."""

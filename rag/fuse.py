@@ -1,53 +1,64 @@
-"""Two ranked lists become one. Pure; knows nothing about Qdrant, models or text."""
+"""What two retrievers thought of each passage becomes one score. Pure; knows nothing about Qdrant, models or text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from rag.store.protocol import Candidates, Ranking
+import numpy as np
+import numpy.typing as npt
+
+from rag.store.protocol import Candidates
+
+Scores = npt.NDArray[np.float64]
+"""One number a passage, shape (n,)."""
 
 RRF_K = 60
 """Rank constant of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)."""
 
 
-def fuse(candidates: Candidates, limit: int, method: str = "convex", dense_weight: float = 0.7) -> Ranking:
-    """The `limit` best chunks of both lists, best first; equal scores are ordered by id.
+def convex(cosines: npt.ArrayLike, bm25: npt.ArrayLike, dense_weight: float) -> Scores:
+    """Weighted sum of standard scores: how many standard deviations each score is above the candidates' mean.
+
+    Both scores of every candidate are needed, also of those that only one retriever found. Standard scores held across
+    data sets where stretching over 0 to 1 needed another weight on each (docs/experiments.md).
 
     Args:
-        candidates: both rankings, best first.
-        limit: how many to return at most.
-        method: `convex` or `rrf`.
-        dense_weight: share of the dense score in convex fusion, 0 to 1; `rrf` does not use it.
+        cosines: shape (n,).
+        bm25: shape (n,), 0 where a passage shares no term with the question.
+        dense_weight: share of the cosine, 0 to 1.
     """
-    fused = METHODS[method](candidates, dense_weight)
-    return sorted(fused.items(), key=lambda item: (-item[1], item[0]))[:limit]
+    return dense_weight * _standard(cosines) + (1 - dense_weight) * _standard(bm25)
 
 
-def _convex(candidates: Candidates, dense_weight: float) -> dict[str, float]:
-    """Weighted sum of min-max-normalised scores (Bruch et al., TOIS 2023); a list that lacks a chunk adds 0."""
-    dense, bm25 = _normalised(candidates.dense), _normalised(candidates.bm25)
-    return {
-        id_: dense_weight * dense.get(id_, 0.0) + (1 - dense_weight) * bm25.get(id_, 0.0)
-        for id_ in dense.keys() | bm25.keys()
-    }
+def _standard(scores: npt.ArrayLike) -> Scores:
+    values = np.asarray(scores, dtype=np.float64)
+    spread = values.std() if values.size else 0.0
+    return (values - values.mean()) / spread if spread > 1e-9 else np.zeros_like(values)
 
 
-def _normalised(ranking: Ranking) -> dict[str, float]:
-    """Scores stretched over 0 to 1; a list whose scores are all equal gets 1 throughout."""
-    if not ranking:
-        return {}
-    scores = [score for _, score in ranking]
-    low, span = min(scores), max(scores) - min(scores)
-    return {id_: (score - low) / span if span else 1.0 for id_, score in ranking}
-
-
-def _rrf(candidates: Candidates, _dense_weight: float) -> dict[str, float]:
-    """Sum of 1 / (k + rank) over the lists, ranks counted from 1."""
-    fused: dict[str, float] = {}
+def rrf(candidates: Candidates, ids: Sequence[str]) -> Scores:
+    """Sum of 1 / (k + rank) over the rankings that a passage is in, ranks counted from 1."""
+    fused = dict.fromkeys(ids, 0.0)
     for ranking in candidates:
         for rank, (id_, _) in enumerate(ranking, start=1):
-            fused[id_] = fused.get(id_, 0.0) + 1 / (RRF_K + rank)
-    return fused
+            if id_ in fused:
+                fused[id_] += 1 / (RRF_K + rank)
+    return np.array([fused[id_] for id_ in ids])
 
 
-METHODS: dict[str, Callable[[Candidates, float], dict[str, float]]] = {"convex": _convex, "rrf": _rrf}
+def feedback(question: npt.ArrayLike, vectors: npt.ArrayLike, scores: Scores, share: float, best: int) -> Scores:
+    """The question's vector, moved towards what was found first; shape (dim,), length 1.
+
+    Pseudo-relevance feedback after Rocchio (The SMART Retrieval System, 1971), without its negative part.
+
+    Args:
+        question: shape (dim,).
+        vectors: of the candidates, shape (n, dim), n > 0.
+        scores: of the candidates; equal ones count in their order.
+        share: how far to move, 0 to 1.
+        best: how many of the first are taken for relevant.
+    """
+    first = np.argsort(-scores, kind="stable")[:best]
+    moved = (1 - share) * np.asarray(question, np.float64) + share * np.asarray(vectors, np.float64)[first].mean(axis=0)
+    length = np.linalg.norm(moved)
+    return moved / length if length > 0 else np.asarray(question, np.float64)

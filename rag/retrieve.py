@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+import numpy.typing as npt
+
 from rag.embed import Embedder
 from rag.errors import QuestionError
-from rag.fuse import fuse
+from rag.fuse import Scores, convex, feedback, rrf
 from rag.settings import Settings
 from rag.sparse import encode_query
 from rag.store.protocol import BM25, DENSE, Candidates, Ranking, Store
-from rag.types import Hit, Via
+from rag.types import Hit, SparseVector, Via
 
 TRIES = 5
 PAUSE = 0.004
 """Seconds before a search that met a document in the middle of its replacement begins again: twice what that takes."""
+FEEDBACK_FROM = 3
+"""How many of the first passages the question is moved towards (figures in docs/experiments.md)."""
+DIGITS = 6
+"""Scores are rounded: the last digits of a product of matrices depend on where in the matrix a row stands."""
 
 
 class Retriever:
-    """Hybrid retrieval: dense and BM25 candidates from the store, fused."""
+    """Hybrid retrieval: dense and BM25 candidates from the store, fused, with feedback from the first of them."""
 
     def __init__(self, store: Store, embedder: Embedder, settings: Settings) -> None:
         self._store, self._embedder, self._settings = store, embedder, settings
@@ -34,24 +41,31 @@ class Retriever:
         question = self.checked(question)
         dense, sparse = self._embedder.embed_query(question), encode_query(question)
         limit = max(self._settings.candidates, k)
-        candidates = self._store.candidates(dense, sparse, limit)
-        for _ in range(TRIES - 1):
-            best = self._fused(candidates, k)
-            hits = self._hits(candidates, best)
-            if len(hits) == len(best) == len(_of_one_revision(hits)):
+        for _ in range(TRIES):
+            candidates = self._store.candidates(dense, sparse, limit)
+            ids = sorted({id_ for ranking in candidates for id_, _ in ranking})
+            ranked = self._ranked(candidates, ids, dense, sparse)
+            hits = self._hits(candidates, ranked[:k])
+            if len(ranked) == len(ids) and len(hits) == min(k, len(ids)) == len(_of_one_revision(hits)):
                 return hits
             # A document was replaced or removed between the steps, or is just being replaced.
             time.sleep(PAUSE)
-            candidates = self._store.candidates(dense, sparse, limit)
-        return self._what_is_there(candidates, k)
+        # The index does not come to rest, or a replacement was cut short: the best of what is there.
+        return _of_one_revision(self._hits(candidates, ranked))[:k]
 
-    def _what_is_there(self, candidates: Candidates, k: int) -> list[Hit]:
-        """The best passages where the index does not come to rest, or where a replacement was cut short."""
-        everything = self._fused(candidates, len(candidates.dense) + len(candidates.bm25))
-        return _of_one_revision(self._hits(candidates, everything))[:k]
-
-    def _fused(self, candidates: Candidates, k: int) -> Ranking:
-        return fuse(candidates, k, self._settings.fusion, self._settings.dense_weight)
+    def _ranked(
+        self, candidates: Candidates, ids: list[str], dense: npt.NDArray[np.float32], sparse: SparseVector
+    ) -> Ranking:
+        """The candidates that are still there with their fused scores, best first; equal ones are ordered by id."""
+        if self._settings.fusion == "rrf":
+            return _sorted(ids, rrf(candidates, ids))
+        found = self._store.compare(ids, sparse)
+        weight, share = self._settings.dense_weight, self._settings.feedback
+        scores = np.round(convex(found.vectors @ dense, found.bm25, weight), DIGITS)
+        if share and found.ids:
+            moved = feedback(dense, found.vectors, scores, share, FEEDBACK_FROM)
+            scores = np.round(convex(found.vectors @ moved, found.bm25, weight), DIGITS)
+        return _sorted(found.ids, scores)
 
     def _hits(self, candidates: Candidates, best: Ranking) -> list[Hit]:
         """The passages that are still there, each with what every retriever thought of it."""
@@ -81,6 +95,10 @@ class Retriever:
                 "shorten it, or ingest the text and ask about it"
             )
         return question
+
+
+def _sorted(ids: list[str], scores: Scores) -> Ranking:
+    return sorted(zip(ids, map(float, scores), strict=True), key=lambda item: (-item[1], item[0]))
 
 
 def _of_one_revision(hits: list[Hit]) -> list[Hit]:

@@ -74,7 +74,13 @@ class Settings(BaseSettings):
     candidates: int = Field(100, ge=1, le=1000, description="Passages taken from each retriever before fusion.")
     fusion: Literal["convex", "rrf"] = Field("convex", description="How the two rankings become one.")
     dense_weight: float = Field(
-        0.7, ge=0, le=1, description="Share of the dense score in convex fusion; the rest is BM25's."
+        0.6, ge=0, le=1, description="Share of the dense score in convex fusion; the rest is BM25's."
+    )
+    feedback: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="How far convex fusion moves the question towards the first passages found; 0 switches it off.",
     )
     passages: int = Field(4, ge=1, le=50, description="Passages that an answer is written from.")
     max_question_chars: int = Field(8000, ge=1, description="Longest question accepted, in characters.")

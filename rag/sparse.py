@@ -21,7 +21,6 @@ K1 = 1.2
 B = 0.75
 AVGDL = 80.0
 """Tokens, stop words left out, of a typical 200-token chunk."""
-VERSION = "snowball-en-1"
 
 # Lucene's English stop set (EnglishAnalyzer.ENGLISH_STOP_WORDS_SET).
 STOP_WORDS = frozenset(
@@ -29,13 +28,23 @@ STOP_WORDS = frozenset(
     "they this to was will with".split()
 )
 _WORD = re.compile(r"\w+", re.UNICODE)
+_LETTERS_AND_DIGITS = re.compile(r"[^\W\d_]+|\d+")
 _local = threading.local()
 
 
 def tokens(text: str) -> list[str]:
-    """Stemmed words of a text in order, stop words left out. Case, accents' encoding and width do not matter."""
+    """Stemmed words of a text in order, stop words left out. Case, accents' encoding and width do not matter.
+
+    A word of letters and digits is followed by its parts: who asks for "CD 4" or "ISO 9001" finds CD4 and ISO9001.
+    """
     words = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
-    return [_stem(word) for word in words if word not in STOP_WORDS]
+    return [stem for word in words if word not in STOP_WORDS for stem in _stems(word)]
+
+
+@lru_cache(maxsize=200_000)
+def _stems(word: str) -> tuple[str, ...]:
+    parts = () if word.isalpha() or word.isdigit() else _LETTERS_AND_DIGITS.findall(word)
+    return (_stem(word), *map(_stem, parts)) if len(parts) > 1 else (_stem(word),)
 
 
 @lru_cache(maxsize=200_000)

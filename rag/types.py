@@ -44,13 +44,20 @@ class Chunk:
     """`text` or `table`."""
     header: str = ""
     """A table's column names, where the passage holds only later rows; no part of `text`."""
+    context: str = ""
+    """Title and headings as they are searched with the passage, a line each; no part of `text`."""
     revision: str = ""
     """Names the document's content and how it was cut: a document's passages in the index all have the same."""
 
     @property
     def with_header(self) -> str:
-        """What is embedded, searched and read: the passage below its table's column names."""
+        """What is read: the passage below its table's column names."""
         return f"{self.header}\n{self.text}" if self.header else self.text
+
+    @property
+    def searchable(self) -> str:
+        """What is embedded and whose words are counted: what is read, below what it is about."""
+        return f"{self.context}\n{self.with_header}" if self.context else self.with_header
 
 
 @dataclass(frozen=True, slots=True)

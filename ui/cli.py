@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 bench = typer.Typer(help="Measure speed, side by side with a peer.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench")
+evaluation = typer.Typer(help="Measure quality against labelled data.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(evaluation, name="eval")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Collection = Annotated[
@@ -249,6 +251,31 @@ def doctor(as_json: AsJson = False, collection: Collection = None, home: Home = 
     record = {"ok": all(check.ok for check in checks), "checks": [check.as_dict() for check in checks]}
     show(record, terminal.checks(checks), as_json)
     if not record["ok"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+@evaluation.command("retrieval")
+def eval_retrieval(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="corpus.jsonl, queries.jsonl and qrels.tsv.")],
+    qrels: Annotated[
+        Path | None, typer.Option(help="Judgements in the place of the directory's own.", show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask the first so many questions only.")] = None,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """How well documents are found, against labelled questions."""
+    from eval.cases import read_retrieval
+    from eval.retrieval import evaluate
+    from rag.embed import open_embedder
+    from ui import terminal
+
+    settings = settings_of(home, collection)
+    data = read_retrieval(directory, qrels)
+    record = evaluate(settings, open_embedder(settings), data, say, limit)
+    show(record, terminal.retrieval(record), as_json)
+    if record["failed"]:
         raise typer.Exit(SOME_FAILED)
 
 

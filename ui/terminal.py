@@ -132,6 +132,27 @@ def ingested(record: dict[str, Any]) -> str:
     return f"{line}\nwhat failed, and why: {record['quarantine']}" if record["quarantine"] else line
 
 
+def retrieval(record: dict[str, Any]) -> str:
+    """A row a system, a column a metric, each with its 95 % interval."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("system")
+    metrics = list(next(iter(record["systems"].values()), {}))
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for system, values in record["systems"].items():
+        table.add_row(system, *(_interval(values[metric]) for metric in metrics))
+    line = f"{record['dataset']}: {counted(record['documents'], 'document')}, {counted(record['n'], 'question')}"
+    line += f" ({record['unjudged']:,} without a judgement left out)" if record["unjudged"] else ""
+    times = record["search_ms"]
+    took = f"; a search took {times['p50']} ms (p50), {times['p95']} ms (p95)" if times else ""
+    failed = [f"failed: question {each['id']}, {each['system']}: {each['reason']}" for each in record["failures"][:5]]
+    return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *failed])
+
+
+def _interval(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
 def benchmark(record: dict[str, Any]) -> str:
     """Figures of a benchmark, one a line."""
     return "\n".join(f"{name:<26} {json.dumps(value, ensure_ascii=False)}" for name, value in record.items())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rag.errors import BenchError
-from rag.fuse import fuse
+from rag.fuse import rrf
 from rag.store.edge import EdgeStore
 from rag.store.protocol import BM25, DENSE, Candidates, Store
 from rag.store.server import ServerStore
@@ -180,8 +180,10 @@ def _query(stores: dict[str, Store], seed: int, progress: Callable[[str], None])
 
 
 def _hits(store: Store, dense: Vectors, sparse: SparseVector) -> list[Chunk]:
-    best = fuse(store.candidates(dense, sparse, CANDIDATES), HITS)
-    return store.fetch([id_ for id_, _ in best])
+    candidates = store.candidates(dense, sparse, CANDIDATES)
+    ids = sorted({id_ for ranking in candidates for id_, _ in ranking})
+    best = np.argsort(-rrf(candidates, ids), kind="stable")[:HITS]
+    return store.fetch([ids[row] for row in best])
 
 
 def _compare(found: dict[str, list[Chunk]]) -> None:

@@ -25,8 +25,8 @@ from rag.store import swap
 from rag.store.gate import Gate
 from rag.store.lock import DirectoryLock, Owner, locked, owner_of
 from rag.store.optimize import optimize
-from rag.store.points import check_identity, identity, settled, to_chunk
-from rag.store.protocol import Candidates
+from rag.store.points import check_identity, compared, identity, settled, to_chunk
+from rag.store.protocol import Candidates, Compared
 from rag.types import Chunk, IndexedChunk, SparseVector
 
 HNSW_FROM = 20_000
@@ -140,6 +140,12 @@ class EdgeStore:
         with self._use() as shard:
             search, retrievers = edge.searcher(shard, dense, sparse, self._dim, self._filtering)
             return settled(search, retrievers, limit)
+
+    def compare(self, ids: Sequence[str], sparse: SparseVector) -> Compared:
+        """The vectors and BM25 scores of these chunks. Raises StoreError."""
+        with self._use() as shard:
+            vectors, bm25 = edge.compare(shard, ids, sparse, self._filtering)
+        return compared(ids, vectors, bm25, self._dim)
 
     def fetch(self, ids: Sequence[str]) -> list[Chunk]:
         """The chunks with these ids, in this order. Raises StoreError."""

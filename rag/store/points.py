@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rag.errors import StoreError, StoreMismatch
-from rag.store.protocol import BM25, DENSE, Candidates, Ranking
+from rag.store.protocol import BM25, DENSE, Candidates, Compared, Ranking
 from rag.types import Chunk, IndexedChunk, SparseVector
 
 FORMAT = 2
@@ -70,6 +70,7 @@ def to_payload(item: IndexedChunk) -> dict[str, Any]:
         "text": chunk.text,
         "kind": chunk.kind,
         "header": chunk.header,
+        "context": chunk.context,
         "revision": chunk.revision,
     }
     return payload | {HIDDEN: 1} if item.hidden else payload
@@ -130,6 +131,13 @@ def settled(search: Search, systems: Iterable[str], limit: int) -> Candidates:
         found |= search(wanted)
         wanted = {system: 4 * n for system, n in wanted.items() if _tie_goes_on(found[system], limit, n)}
     return Candidates(dense=_best(found.get(DENSE, []), limit), bm25=_best(found.get(BM25, []), limit))
+
+
+def compared(ids: Sequence[str], vectors: Mapping[str, Sequence[float]], bm25: Ranking, dim: int) -> Compared:
+    """The chunks that are there, in this order, with what was found of them."""
+    there, scores = [id_ for id_ in ids if id_ in vectors], dict(bm25)
+    rows = np.array([vectors[id_] for id_ in there], dtype=np.float32).reshape(len(there), dim)
+    return Compared(there, rows, np.array([scores.get(id_, 0.0) for id_ in there]))
 
 
 def _tie_goes_on(ranking: Ranking, limit: int, asked: int) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rag.types import Chunk, IndexedChunk, SparseVector
+from rag.types import Chunk, IndexedChunk, SparseVector, Vectors
 
 DENSE = "dense"
 BM25 = "bm25"
@@ -36,6 +36,16 @@ class Candidates(NamedTuple):
     bm25: Ranking
 
 
+class Compared(NamedTuple):
+    """What there is to know of some chunks, seen from a question."""
+
+    ids: list[str]
+    vectors: Vectors
+    """Shape (len(ids), dim), rows of length 1."""
+    bm25: npt.NDArray[np.float64]
+    """Shape (len(ids),); 0 where a chunk shares no term with the question."""
+
+
 class Store(Protocol):
     """One collection of chunks with their vectors. Safe to call from several threads.
 
@@ -59,6 +69,9 @@ class Store(Protocol):
 
         `dense` has shape (dim,). IDF is taken from the whole collection.
         """
+
+    def compare(self, ids: Sequence[str], sparse: SparseVector) -> Compared:
+        """The vectors and BM25 scores (as in `candidates`) of these chunks; ids that are not there are left out."""
 
     def fetch(self, ids: Sequence[str]) -> list[Chunk]:
         """The chunks with these ids, in this order; ids that are not there are left out."""

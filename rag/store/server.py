@@ -9,15 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from rag.errors import StoreError, StoreMismatch
 from rag.store.aliases import Collections
-from rag.store.points import HIDDEN, batches, check_identity, settled, to_chunk, to_indexed, to_payload, to_vector
-from rag.store.protocol import BM25, DENSE, Candidates, Ranking
+from rag.store.points import (
+    HIDDEN,
+    batches,
+    check_identity,
+    compared,
+    settled,
+    to_chunk,
+    to_indexed,
+    to_payload,
+    to_vector,
+)
+from rag.store.protocol import BM25, DENSE, Candidates, Compared, Ranking
 from rag.store.refusals import connected, explained, missing
 from rag.types import Chunk, IndexedChunk, SparseVector
 
@@ -152,6 +162,12 @@ class ServerStore:
             queries[BM25] = _sparse(sparse)
         return self._call(lambda client, name: settled(partial(_search, client, name, queries), queries, limit))
 
+    def compare(self, ids: Sequence[str], sparse: SparseVector) -> Compared:
+        """The vectors and BM25 scores of these chunks, in one request. Raises StoreError."""
+        if not ids:
+            return compared((), {}, [], self._dim)
+        return self._call(partial(_compare, ids=ids, sparse=sparse, dim=self._dim))
+
     def fetch(self, ids: Sequence[str]) -> list[Chunk]:
         """The chunks with these ids, in this order. Raises StoreError."""
         if not ids:
@@ -273,9 +289,8 @@ def _search(
     """What each retriever finds, in one request."""
     from qdrant_client import models
 
-    visible = models.Filter(must_not=[_is(HIDDEN, 1)])
-    # By default Qdrant counts hidden points and deleted ones in the IDF; naming the corpus counts afresh.
-    params = {BM25: models.SearchParams(idf=models.IdfCorpusParams(corpus=visible))}
+    visible = _visible()
+    params = {BM25: _exact_idf()}
     asked = [
         models.QueryRequest(
             query=queries[system],
@@ -292,6 +307,40 @@ def _search(
         system: [(str(point.id), point.score) for point in answer.points]
         for system, answer in zip(wanted, answers, strict=True)
     }
+
+
+def _compare(client: QdrantClient, collection: str, ids: Sequence[str], sparse: SparseVector, dim: int) -> Compared:
+    from qdrant_client import models
+
+    these = models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
+    asked = [models.QueryRequest(filter=these, limit=len(ids), with_payload=False, with_vector=[DENSE])]
+    if sparse.indices:
+        asked.append(
+            models.QueryRequest(
+                query=_sparse(sparse),
+                using=BM25,
+                limit=len(ids),
+                with_payload=False,
+                filter=these,
+                params=_exact_idf(),
+            )
+        )
+    there, *found = client.query_batch_points(collection, asked)
+    vectors = {str(point.id): cast(Any, point.vector)[DENSE] for point in there.points}
+    return compared(ids, vectors, [(str(point.id), point.score) for each in found for point in each.points], dim)
+
+
+def _visible() -> models.Filter:
+    from qdrant_client import models
+
+    return models.Filter(must_not=[_is(HIDDEN, 1)])
+
+
+def _exact_idf() -> models.SearchParams:
+    """By default Qdrant counts hidden points and deleted ones in the IDF; naming the corpus counts afresh."""
+    from qdrant_client import models
+
+    return models.SearchParams(idf=models.IdfCorpusParams(corpus=_visible()))
 
 
 def _sparse(vector: SparseVector) -> models.SparseVector:

@@ -122,17 +122,13 @@ def searcher(
         dim: length of the dense vectors.
         filtered: leave hidden points out of the rankings and of the IDF.
     """
-    from qdrant_edge import Filter, IdfParams, Query, QueryBatchRequest, QueryRequest, SearchParams
+    from qdrant_edge import Query, QueryBatchRequest, QueryRequest, SearchParams
 
     queries = {DENSE: Query.Nearest(to_vector(dense, dim, "the question"), using=DENSE)}
     if sparse.indices:
         queries[BM25] = Query.Nearest(_sparse(sparse), using=BM25)
-    visible = Filter(must_not=[_is(HIDDEN, 1)]) if filtered else None
-    # By default Qdrant goes on counting deleted points in the IDF; naming the corpus, all points, counts afresh.
-    params = {
-        DENSE: SearchParams(hnsw_ef=EF),
-        BM25: SearchParams(idf=IdfParams(corpus=visible or Filter())),
-    }
+    visible = _visible(filtered)
+    params = {DENSE: SearchParams(hnsw_ef=EF), BM25: _exact_idf(visible)}
 
     def search(wanted: Mapping[str, int]) -> Mapping[str, Ranking]:
         asked = [
@@ -146,6 +142,39 @@ def searcher(
         }
 
     return search, list(queries)
+
+
+def compare(shard: Any, ids: Sequence[str], sparse: SparseVector, filtered: bool) -> tuple[dict[str, Any], Ranking]:
+    """The vectors of these points by id, and the BM25 scores of those that share a term; see `searcher`."""
+    from qdrant_edge import Filter, HasIdCondition, Query, QueryRequest
+
+    records = shard.retrieve(list(ids), with_payload=False, with_vector=[DENSE])
+    vectors = {str(record.id): record.vector[DENSE] for record in records}
+    if not sparse.indices or not vectors:
+        return vectors, []
+    found = shard.query(
+        QueryRequest(
+            limit=len(ids),
+            query=Query.Nearest(_sparse(sparse), using=BM25),
+            with_payload=False,
+            filter=Filter(must=[HasIdCondition(set(ids))]),
+            params=_exact_idf(_visible(filtered)),
+        )
+    )
+    return vectors, [(str(point.id), point.score) for point in found]
+
+
+def _visible(filtered: bool) -> Any:
+    from qdrant_edge import Filter
+
+    return Filter(must_not=[_is(HIDDEN, 1)]) if filtered else None
+
+
+def _exact_idf(corpus: Any) -> Any:
+    """By default Qdrant goes on counting deleted points in the IDF; naming the corpus, all points, counts afresh."""
+    from qdrant_edge import Filter, IdfParams, SearchParams
+
+    return SearchParams(idf=IdfParams(corpus=corpus or Filter()))
 
 
 Borrowed = Callable[[], AbstractContextManager[Any]]

@@ -44,7 +44,7 @@ def test_each_setting_finds_its_own_source(tmp_path: Path, monkeypatch: pytest.M
     home = write(tmp_path / "home", 'fusion = "rrf"\npassages = 7')
     monkeypatch.setenv("FOOTNOTE_PASSAGES", "8")
     loaded = Settings.load(home=home, candidates=30)
-    assert (loaded.fusion, loaded.passages, loaded.candidates, loaded.dense_weight) == ("rrf", 8, 30, 0.7)
+    assert (loaded.fusion, loaded.passages, loaded.candidates, loaded.dense_weight) == ("rrf", 8, 30, 0.6)
 
 
 def test_a_flag_that_was_not_given_does_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

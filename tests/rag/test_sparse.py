@@ -200,6 +200,25 @@ def test_ids_are_the_same_in_every_process() -> None:
     assert encode_document("Footnotes, footnote!").indices == (0xED87DDAC,)
 
 
+def _with_parts(words: list[str]) -> list[str]:
+    return [each for word in words for each in (word, *re.findall(r"[a-z]+|\d+", word))]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CD4", ["cd4", "cd", "4"]),
+        ("ISO 9001", ["iso", "9001"]),
+        ("ISO9001:2015", ["iso9001", "iso", "9001", "2015"]),
+        ("x86_64", ["x86_64", "x", "86", "64"]),
+        ("snake_case 2027", ["snake_cas", "snake", "case", "2027"]),
+        ("v", ["v"]),
+    ],
+)
+def test_words_of_letters_and_digits_are_found_by_their_parts_too(text: str, expected: list[str]) -> None:
+    assert tokens(text) == expected
+
+
 def test_threads_get_the_same_stems(corpus: list[str]) -> None:
     # New words for every thread at once, so that no cache hides a stemmer that is shared.
     texts = [" ".join(f"{word}{i}ing" for word in re.findall(r"[a-z]+", text.lower())) for i, text in enumerate(corpus)]
@@ -212,5 +231,5 @@ def test_threads_get_the_same_stems(corpus: list[str]) -> None:
     with ThreadPoolExecutor(8) as pool:
         threaded = list(pool.map(stems, [texts[i:] + texts[:i] for i in range(8)]))
     stemmer = Stemmer.Stemmer("english")
-    expected = [stemmer.stemWords(text.split()) for text in texts]
+    expected = [stemmer.stemWords(_with_parts(text.split())) for text in texts]
     assert all(each == expected[i:] + expected[:i] for i, each in enumerate(threaded))

@@ -272,6 +272,30 @@ def test_rankings_are_cosine_and_bm25_with_idf(store: Store) -> None:
     assert_ranking(found.bm25, bm25, 20)
 
 
+def test_any_chunks_can_be_compared_with_the_question(store: Store) -> None:
+    items = corpus(300)
+    store.upsert(items)
+    store.delete("doc 1")
+    left = {one.chunk.id: one for one in items if one.chunk.doc_id != "doc 1"}
+    wanted = [one.chunk.id for one in items[7:60]]
+    found = store.compare(wanted, QUESTION[1])
+    assert found.ids == [id_ for id_ in wanted if id_ in left]
+    _, bm25 = by_hand(list(left.values()), *QUESTION)
+    assert found.bm25 == pytest.approx([bm25.get(id_, 0.0) for id_ in found.ids], rel=1e-5)
+    lengths = [np.linalg.norm(left[id_].dense) for id_ in found.ids]
+    assert found.vectors * np.array(lengths)[:, None] == pytest.approx(
+        np.array([left[id_].dense for id_ in found.ids]), abs=1e-5
+    )
+
+
+def test_comparing_without_terms_or_without_chunks(store: Store) -> None:
+    store.upsert(corpus(3))
+    found = store.compare([chunk(1).id, chunk(99).id], SparseVector((), ()))
+    assert (found.ids, found.bm25.tolist(), found.vectors.shape) == ([chunk(1).id], [0.0], (1, DIM))
+    assert store.compare([], QUESTION[1]).vectors.shape == (0, DIM)
+    assert store.compare([chunk(99).id], QUESTION[1]).vectors.shape == (0, DIM)
+
+
 def test_only_chunks_that_share_a_term_are_in_the_bm25_ranking(store: Store) -> None:
     items = corpus(300)
     store.upsert(items)

@@ -1,0 +1,184 @@
+"""Labelled data on disk -> records: a BEIR directory of documents, questions and judgements.
+
+A row that cannot be used is named with its file, line and field. Knows nothing about models, stores or metrics.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from rag.errors import EvalError
+
+LONGEST_LINE = 8_000_000
+"""Bytes. A longer line is no document but a file of another kind."""
+
+CORPUS, QUESTIONS, LEFT_OUT = "corpus.jsonl", "queries.jsonl", "qrels_source.tsv"
+QRELS = ("qrels.tsv", "qrels/test.tsv")
+"""Where judgements are looked for; the second is BEIR's own place."""
+
+Id = Annotated[str, Field(min_length=1), BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class Entry(_Row):
+    """A document of a labelled corpus."""
+
+    id: Id = Field(alias="_id")
+    title: str = ""
+    text: str
+
+    @property
+    def empty(self) -> bool:
+        """True where there is nothing to be found by."""
+        return not (self.text.strip() or self.title.strip())
+
+
+class _Question(_Row):
+    id: Id = Field(alias="_id")
+    text: str = Field(min_length=1)
+
+
+class _Judgement(_Row):
+    question: str = Field(alias="query-id", min_length=1)
+    document: str = Field(alias="corpus-id", min_length=1)
+    score: Annotated[int, BeforeValidator(lambda value: int(value))]
+
+
+Row = TypeVar("Row", bound=_Row)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSet:
+    """Documents, questions, and which documents answer which question how well."""
+
+    name: str
+    corpus: tuple[Entry, ...]
+    questions: Mapping[str, str]
+    """Id -> text, in the file's order; those without a relevant document are left out."""
+    relevant: Mapping[str, Mapping[str, int]]
+    """Question's id -> document's id -> grade; above 0 is relevant."""
+    left_out: Mapping[str, frozenset[str]]
+    """Question's id -> documents that count neither as found nor as missing, such as the one it was written from."""
+    unjudged: int
+    """Questions without a relevant document."""
+
+
+def read_retrieval(directory: Path, qrels: Path | None = None) -> RetrievalSet:
+    """A directory in BEIR layout: corpus.jsonl, queries.jsonl, and qrels.tsv or qrels/test.tsv.
+
+    A file qrels_source.tsv of the same form names documents that are taken out of a question's ranking before it is
+    scored.
+
+    Args:
+        directory: where it is.
+        qrels: judgements to use in the place of the directory's own.
+
+    Raises:
+        EvalError: a file is missing or cannot be read, or a row of it cannot be used.
+    """
+    if not directory.is_dir():
+        raise EvalError(f"{directory} is no directory; give one with {CORPUS}, {QUESTIONS} and {QRELS[0]}")
+    corpus = _distinct(directory / CORPUS, Entry)
+    questions = {id_: row.text for id_, row in _distinct(directory / QUESTIONS, _Question).items()}
+    relevant: dict[str, dict[str, int]] = {}
+    for judgement in _judgements(qrels or _found(directory, QRELS), questions, corpus):
+        relevant.setdefault(judgement.question, {})[judgement.document] = judgement.score
+    left_out: dict[str, set[str]] = {}
+    if (directory / LEFT_OUT).exists():
+        for judgement in _judgements(directory / LEFT_OUT, questions, corpus):
+            left_out.setdefault(judgement.question, set()).add(judgement.document)
+    judged = {id_: text for id_, text in questions.items() if any(g > 0 for g in relevant.get(id_, {}).values())}
+    if not judged:
+        raise EvalError(f"{directory} has no question with a relevant document; check its judgements")
+    return RetrievalSet(
+        directory.resolve().name,
+        tuple(corpus.values()),
+        judged,
+        {id_: relevant[id_] for id_ in judged},
+        {id_: frozenset(documents) for id_, documents in left_out.items()},
+        len(questions) - len(judged),
+    )
+
+
+def _found(directory: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (directory / name).exists():
+            return directory / name
+    raise EvalError(f"{directory} has no {' and no '.join(names)}; judgements are needed there, or with --qrels FILE")
+
+
+def _judgements(path: Path, questions: Mapping[str, str], corpus: Mapping[str, Entry]) -> Iterator[_Judgement]:
+    for line, judgement in _table(path):
+        for field, id_, known, file in (
+            ("query-id", judgement.question, questions, QUESTIONS),
+            ("corpus-id", judgement.document, corpus, CORPUS),
+        ):
+            if id_ not in known:
+                raise EvalError(f"{path}:{line}: {field} {id_!r} is not in {file}; correct the id, or remove the row")
+        yield judgement
+
+
+def _table(path: Path) -> Iterator[tuple[int, _Judgement]]:
+    """The rows of a table of tabs with their lines; the first line names the columns."""
+    rows = csv.reader((text for _, text in _lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
+    columns = next(rows, [])
+    expected = ["query-id", "corpus-id", "score"]
+    if columns[:3] != expected:
+        raise EvalError(f"{path}:1: found the columns {columns[:3]}, expected {expected}, separated by tabs")
+    for line, row in enumerate(rows, start=2):
+        if row:
+            yield line, _valid(_Judgement, dict(zip(expected, row, strict=False)), path, line)
+
+
+def _distinct(path: Path, kind: type[Row]) -> dict[str, Row]:
+    """Id -> row of a file with a JSON object a line."""
+    found: dict[str, Row] = {}
+    lines: dict[str, int] = {}
+    for line, text in _lines(path):
+        if not text.strip():
+            continue
+        row = _valid(kind, text, path, line)
+        id_: str = row.id  # type: ignore[attr-defined]
+        if id_ in found:
+            raise EvalError(f"{path}:{line}: _id {id_!r} is that of line {lines[id_]} too; ids must be distinct")
+        found[id_], lines[id_] = row, line
+    if not found:
+        raise EvalError(f"{path} is empty; expected a JSON object a line")
+    return found
+
+
+def _valid(kind: type[Row], row: str | dict[str, str], path: Path, line: int) -> Row:
+    try:
+        return kind.model_validate_json(row) if isinstance(row, str) else kind.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        where = f"field {field}: " if field else ""
+        raise EvalError(f"{path}:{line}: {where}{first['msg']}; correct the row, or remove it") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, decoded."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+                if len(line) > LONGEST_LINE:
+                    raise EvalError(
+                        f"{path}:{number}: the line has more than {LONGEST_LINE:,} bytes; split the document, or "
+                        "check that the file has a JSON object a line"
+                    )
+                try:
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise EvalError(f"{path}:{number}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
+    except OSError as error:
+        raise EvalError(f"{path} cannot be read: {error.strerror or error}; check the path") from None
