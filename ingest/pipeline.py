@@ -124,7 +124,7 @@ class Ingestion:
 
     def _note_costs(self) -> None:
         self.summary.seconds = time.perf_counter() - self._started
-        self.summary.peak_bytes = max(self.summary.peak_bytes, _own_peak() + self._pool.peak)
+        self.summary.peak_bytes = max(self.summary.peak_bytes, own_peak() + self._pool.peak)
 
     def _results(self, files: Sequence[Found]) -> Generator[FileResult]:
         """Results in the order in which they become certain. The feed's thread is gone when this ends."""
@@ -229,7 +229,7 @@ class Ingestion:
                 yield from self._writer.remove(row)
 
 
-def _own_peak() -> int:
+def own_peak() -> int:
     """The most memory this process has held so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
