@@ -6,17 +6,20 @@ files or flags.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from eval.cases import RetrievalSet
-from eval.corpus import Say, open_corpus
-from eval.stats import Values, mean
+from eval.corpus import Say, key_of, open_corpus
+from eval.run import Record, Run, made_with
+from eval.stats import SEED, mean
+from ingest.stages import Recipe
 from rag.embed import Embedder
 from rag.errors import FootnoteError
 from rag.retrieve import Retriever
@@ -38,24 +41,14 @@ Rank = Callable[[str], list[str]]
 """A question -> documents' ids, best first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What became of one question."""
-
-    id: str
-    question: str
-    rankings: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """System -> documents, best first."""
-    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """System -> metric -> value, 0 to 1; 0 for a system that failed."""
-    failures: Mapping[str, str] = field(default_factory=dict)
-    """System -> why it failed."""
-    search_ms: float | None = None
-    """What the product's default search took."""
+PRODUCT = "hybrid+rerank"
+"""What `footnote search` does."""
+KEPT = 10
+"""How many documents of a ranking a record keeps."""
 
 
 def evaluate(
-    settings: Settings, embedder: Embedder, data: RetrievalSet, say: Say, limit: int | None = None
+    settings: Settings, embedder: Embedder, data: RetrievalSet, run: Run, say: Say, limit: int | None = None
 ) -> dict[str, Any]:
     """The figures of every system over a data set; see `summary`.
 
@@ -63,21 +56,42 @@ def evaluate(
         settings: how passages are cut, searched and fused.
         embedder: of the passages and the questions.
         data: what to search and to ask.
+        run: keeps the records; questions that it has are not asked again.
         say: told how far it is.
         limit: ask the first so many questions only.
 
     Raises:
         StoreError: the corpus cannot be indexed.
+        EvalError: the run cannot be written.
     """
     questions = list(data.questions.items())[:limit]
     with closing(open_corpus(settings, embedder, data.corpus, say)) as store:
         systems = systems_over(settings, embedder, store)
-        records = []
-        for number, (id_, question) in enumerate(questions, start=1):
-            records.append(_asked(systems, data, id_, question))
-            if number % 50 == 0:
-                say(f"asking: {number:,} of {len(questions):,} questions")
-    return summary(data, records)
+        if run.records:
+            say(f"going on after {len(run.records):,} of {len(questions):,} questions")
+        for id_, question in questions[len(run.records) :]:
+            run.add(*_asked(systems, data, id_, question))
+            if len(run.records) % 50 == 0:
+                say(f"asked {len(run.records):,} of {len(questions):,} questions")
+    figures = summary(data, run.records, run.timings)
+    run.finish(figures)
+    return figures
+
+
+def made_of(settings: Settings, embedder: Embedder, data: RetrievalSet, limit: int | None) -> dict[str, Any]:
+    """What such a run is made with; see `eval.run.made_with`."""
+    digest = hashlib.sha256(json.dumps([data.questions, data.relevant], sort_keys=True).encode())
+    digest.update(json.dumps({id_: sorted(each) for id_, each in data.left_out.items()}, sort_keys=True).encode())
+    return made_with(
+        settings,
+        dataset=data.name,
+        corpus=key_of(data.corpus, embedder, Recipe.of(settings, embedder)),
+        cases=digest.hexdigest()[:16],
+        limit=limit,
+        embedder=embedder.id,
+        backend=embedder.backend,
+        seed=SEED,
+    )
 
 
 def systems_over(settings: Settings, embedder: Embedder, store: Store) -> dict[str, Rank]:
@@ -99,7 +113,7 @@ def systems_over(settings: Settings, embedder: Embedder, store: Store) -> dict[s
         "bm25": half(1),
         "dense": half(0),
         "hybrid": search(feedback=0.0),
-        "hybrid+rerank": search(),
+        PRODUCT: search(),
         "rank-bm25": _rank_bm25(store, depth),
     }
     return {name: _distinct(rank) for name, rank in ranks.items()}
@@ -124,23 +138,28 @@ def _rank_bm25(store: Store, depth: int) -> Rank:
     return rank
 
 
-def _asked(systems: Mapping[str, Rank], data: RetrievalSet, id_: str, question: str) -> Record:
+def _asked(systems: Mapping[str, Rank], data: RetrievalSet, id_: str, question: str) -> tuple[Record, Any]:
+    """The record of a question, and how long each system took."""
     rankings: dict[str, list[str]] = {}
     failures: dict[str, str] = {}
-    search_ms = None
+    took: dict[str, float] = {}
+    left_out = data.left_out.get(id_, frozenset())
     for name, rank in systems.items():
         started = time.perf_counter()
         try:
-            found = rank(question)
+            rankings[name] = [document for document in rank(question) if document not in left_out]
         except FootnoteError as error:
             failures[name] = str(error)
-            continue
-        if name == "hybrid+rerank":
-            search_ms = (time.perf_counter() - started) * 1000
-        left_out = data.left_out.get(id_, frozenset())
-        rankings[name] = [document for document in found if document not in left_out]
-    scores = {name: scored(rankings.get(name, ()), data.relevant[id_]) for name in systems}
-    return Record(id_, question, rankings, scores, failures, search_ms)
+        took[name] = round((time.perf_counter() - started) * 1000, 2)
+    return {
+        "id": id_,
+        "question": question,
+        "relevant": data.relevant[id_],
+        "rankings": {name: ranking[:KEPT] for name, ranking in rankings.items()},
+        "scores": {name: scored(rankings.get(name, ()), data.relevant[id_]) for name in systems},
+        "failures": failures,
+        "covered": bool(rankings.get(PRODUCT)),
+    }, took
 
 
 def scored(ranking: Sequence[str], relevant: Mapping[str, int]) -> dict[str, float]:
@@ -156,26 +175,27 @@ def scored(ranking: Sequence[str], relevant: Mapping[str, int]) -> dict[str, flo
     return {name: values[name] for name in METRICS}
 
 
-def summary(data: RetrievalSet, records: Sequence[Record]) -> dict[str, Any]:
+def summary(data: RetrievalSet, records: Sequence[Record], timings: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Means with 95 % intervals, each over all questions: where a system failed, it scored 0."""
-    systems = list(records[0].scores) if records else []
-    times: Values = np.array([record.search_ms for record in records if record.search_ms is not None])
+    asked = list(zip(records, timings, strict=True))
+    times = [took[PRODUCT] for record, took in asked if PRODUCT not in record["failures"]]
     return {
         "dataset": data.name,
+        "main": {"system": PRODUCT, "metric": "ndcg@10"},
         "documents": len(data.corpus),
         "n": len(records),
         "unjudged": data.unjudged,
-        "failed": sum(bool(record.failures) for record in records),
+        "failed": sum(bool(record["failures"]) for record in records),
         "failures": [
-            {"id": record.id, "system": system, "reason": reason}
+            {"id": record["id"], "system": system, "reason": reason}
             for record in records
-            for system, reason in record.failures.items()
+            for system, reason in record["failures"].items()
         ],
         "systems": {
             system: {
-                metric: mean([record.scores[system][metric] for record in records])._asdict() for metric in METRICS
+                metric: mean([record["scores"][system][metric] for record in records])._asdict() for metric in METRICS
             }
-            for system in systems
+            for system in records[0]["scores"]
         },
-        "search_ms": {f"p{share}": round(float(np.percentile(times, share)), 1) for share in (50, 95) if len(times)},
+        "search_ms": {f"p{share}": round(float(np.percentile(times, share)), 1) for share in (50, 95) if times},
     }

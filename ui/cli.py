@@ -6,23 +6,31 @@ Results go to stdout, progress and messages to stderr. Exit codes: 0 done; 1 a F
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rag.errors import FootnoteError
+from ui.command import (
+    SOME_FAILED,
+    STOPPED,
+    AsJson,
+    Collection,
+    Home,
+    catalog_of,
+    check_collection,
+    say,
+    settings_of,
+    show,
+)
+from ui.measure import bench, evaluation
 
 if TYPE_CHECKING:
-    from ingest.catalog import Catalog
     from rag.settings import Settings
-
-STOPPED = 1
-SOME_FAILED = 3
 
 app = typer.Typer(
     help="Answers questions about your own documents, on your own machine, and footnotes every sentence.",
@@ -31,61 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-bench = typer.Typer(help="Measure speed, side by side with a peer.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench")
-evaluation = typer.Typer(help="Measure quality against labelled data.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(evaluation, name="eval")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Collection = Annotated[
-    str | None, typer.Option("--collection", metavar="NAME", help="Set of documents (default: default).")
-]
-Home = Annotated[
-    Path | None,
-    typer.Option("--home", metavar="DIR", help="Home directory (default: $FOOTNOTE_HOME, else ~/.footnote)."),
-]
-
-
-def settings_of(home: Path | None, collection: str | None, **flags: Any) -> Settings:
-    """The settings that the flags, the environment and footnote.toml add up to."""
-    from rag.settings import Settings
-
-    return Settings.load(home=home, collection=collection, **flags)
-
-
-def catalog_of(settings: Settings) -> Catalog:
-    """The catalog under the home directory."""
-    from ingest.catalog import Catalog
-
-    return Catalog.open(settings.home / "catalog.sqlite")
-
-
-def check_collection(settings: Settings, catalog: Catalog) -> None:
-    """Refuse the name of a collection that does not exist; the default one may be empty still.
-
-    Raises:
-        CollectionMissing: naming those that there are.
-    """
-    from rag.errors import CollectionMissing
-
-    known = catalog.collections()
-    if settings.collection not in (*known, "default"):
-        raise CollectionMissing(
-            f"no collection {settings.collection!r}; there are: {', '.join(known) or 'none yet'}; "
-            f"run `footnote ingest PATH --collection {settings.collection}` to make it"
-        )
-
-
-def say(message: str) -> None:
-    """A line for the person, on stderr."""
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()
-
-
-def show(record: dict[str, Any], text: str, as_json: bool) -> None:
-    """A command's result on stdout: the JSON object, or the text."""
-    sys.stdout.write((json.dumps(record, ensure_ascii=False) if as_json else text) + "\n")
-    sys.stdout.flush()
 
 
 @app.command()
@@ -252,106 +207,6 @@ def doctor(as_json: AsJson = False, collection: Collection = None, home: Home = 
     show(record, terminal.checks(checks), as_json)
     if not record["ok"]:
         raise typer.Exit(SOME_FAILED)
-
-
-@evaluation.command("retrieval")
-def eval_retrieval(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="corpus.jsonl, queries.jsonl and qrels.tsv.")],
-    qrels: Annotated[
-        Path | None, typer.Option(help="Judgements in the place of the directory's own.", show_default=False)
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask the first so many questions only.")] = None,
-    as_json: AsJson = False,
-    collection: Collection = None,
-    home: Home = None,
-) -> None:
-    """How well documents are found, against labelled questions."""
-    from eval.cases import read_retrieval
-    from eval.retrieval import evaluate
-    from rag.embed import open_embedder
-    from ui import terminal
-
-    settings = settings_of(home, collection)
-    data = read_retrieval(directory, qrels)
-    record = evaluate(settings, open_embedder(settings), data, say, limit)
-    show(record, terminal.retrieval(record), as_json)
-    if record["failed"]:
-        raise typer.Exit(SOME_FAILED)
-
-
-@bench.command("embed")
-def bench_embed(
-    texts: Annotated[int, typer.Option(min=16, help="How many passages.")] = 256,
-    as_json: AsJson = False,
-    collection: Collection = None,
-    home: Home = None,
-) -> None:
-    """Our embedder against SentenceTransformer.encode on the same weights."""
-    from eval.bench.embed import run
-
-    _bench(run(settings_of(home, collection), texts, say), as_json)
-
-
-@bench.command("store")
-def bench_store(
-    points: Annotated[int, typer.Option(min=100, help="How many points.")] = 20000,
-    as_json: AsJson = False,
-    collection: Collection = None,
-    home: Home = None,
-) -> None:
-    """The embedded store against qdrant-client's local mode."""
-    import tempfile
-
-    from eval.bench.store import run
-
-    settings_of(home, collection)
-    with tempfile.TemporaryDirectory(prefix="footnote-bench-") as folder:
-        _bench(run(points, Path(folder), progress=say), as_json)
-
-
-@bench.command("llm")
-def bench_llm(as_json: AsJson = False, collection: Collection = None, home: Home = None) -> None:
-    """Our language model runtime against llama.cpp on the same file."""
-    from eval.bench.llm import run
-
-    _bench(run(settings_of(home, collection), say), as_json)
-
-
-@bench.command("ingest")
-def bench_ingest(
-    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="What to ingest.", show_default=False)] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many files only.")] = None,
-    scale: Annotated[bool, typer.Option("--scale", help="Measure how the cost grows with the index, too.")] = False,
-    size: Annotated[
-        list[int] | None, typer.Option(help="Passages in an index for --scale; may be repeated.", show_default=False)
-    ] = None,
-    as_json: AsJson = False,
-    collection: Collection = None,
-    home: Home = None,
-) -> None:
-    """Bulk ingestion against LlamaIndex's own stack over the same files."""
-    from eval.bench.ingest import SIZES, grow, run
-
-    if directory is None and not scale:
-        raise typer.BadParameter("give a folder, or --scale, which makes its own texts", param_hint="DIR")
-    settings = settings_of(home, collection)
-    record = run(settings, directory, limit, say) if directory else {}
-    record |= grow(settings, size or SIZES, say) if scale else {}
-    _bench(record, as_json)
-
-
-def _bench(record: dict[str, Any], as_json: bool) -> None:
-    from ui import terminal
-
-    show(record, terminal.benchmark(_lines(record)), as_json)
-
-
-def _lines(record: dict[str, Any]) -> dict[str, Any]:
-    """A record with an entry for each element of its lists, so that each has a line."""
-    lines: dict[str, Any] = {}
-    for name, value in record.items():
-        lines |= {f"{name} {n}": each for n, each in enumerate(value, 1)} if isinstance(value, list) else {name: value}
-    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

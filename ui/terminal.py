@@ -149,8 +149,19 @@ def retrieval(record: dict[str, Any]) -> str:
     return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *failed])
 
 
-def _interval(figure: dict[str, float]) -> str:
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+def _interval(figure: dict[str, float], sign: str = "") -> str:
+    return f"{figure['value']:{sign}.3f} [{figure['low']:{sign}.3f}, {figure['high']:{sign}.3f}]"
+
+
+def gate(record: dict[str, Any]) -> str:
+    """Whether a gate holds, how large the difference is, and why it does not hold."""
+    difference = record["difference"]
+    lines = [
+        f"{'holds' if record['holds'] else 'does not hold'}: {record['run']} against {record['baseline']}, "
+        f"{counted(record['n'], 'case')}, {record['failed']:,} failed",
+        f"{record['metric']} of {record['system']}: {_interval(difference, '+')}, p {difference['p']:.4f}",
+    ]
+    return "\n".join([*lines, *(f"- {reason}" for reason in record["reasons"])])
 
 
 def benchmark(record: dict[str, Any]) -> str:

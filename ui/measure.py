@@ -1,0 +1,161 @@
+"""The commands `footnote eval ...` and `footnote bench ...`: how good it is, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ui.command import SOME_FAILED, AsJson, Collection, Home, say, settings_of, show
+
+if TYPE_CHECKING:
+    from eval.run import Run
+    from rag.settings import Settings
+
+bench = typer.Typer(help="Measure speed, side by side with a peer.", no_args_is_help=True, rich_markup_mode=None)
+evaluation = typer.Typer(help="Measure quality against labelled data.", no_args_is_help=True, rich_markup_mode=None)
+
+RunName = Annotated[
+    str | None, typer.Option("--run", metavar="NAME", help="Keep the run under this name.", show_default=False)
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew where a run of this name is there.")]
+
+
+@evaluation.command("retrieval")
+def eval_retrieval(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="corpus.jsonl, queries.jsonl and qrels.tsv.")],
+    qrels: Annotated[
+        Path | None, typer.Option(help="Judgements in the place of the directory's own.", show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask the first so many questions only.")] = None,
+    run: RunName = None,
+    fresh: Fresh = False,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """How well documents are found, against labelled questions."""
+    from eval.cases import read_retrieval
+    from eval.retrieval import evaluate, made_of
+    from rag.embed import open_embedder
+    from ui import terminal
+
+    settings = settings_of(home, collection)
+    data = read_retrieval(directory, qrels)
+    embedder = open_embedder(settings)
+    made = made_of(settings, embedder, data, limit)
+    kept = _begin(settings, "retrieval", made, run, fresh)
+    record = evaluate(settings, embedder, data, kept, say, limit)
+    show(record | {"run": str(kept.directory)}, terminal.retrieval(record), as_json)
+    if record["failed"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+@evaluation.command("gate")
+def eval_gate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or directory of the new run.")],
+    baseline: Annotated[str, typer.Option(metavar="RUN", help="Name or directory of the run to compare with.")],
+    max_drop: Annotated[float, typer.Option(min=0, help="How much worse the mean may be.")] = 0.01,
+    min_coverage: Annotated[float, typer.Option(min=0, max=1, help="Share of cases that need a result.")] = 0.0,
+    metric: Annotated[
+        str | None, typer.Option(help="Which score (default: the run's own).", show_default=False)
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="Whose score (default: Footnote's).", show_default=False)] = None,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """Compare a run with a baseline; exit code 3 where it got significantly worse or anything failed."""
+    from eval.gate import gate
+    from eval.run import read_run
+    from ui import terminal
+
+    settings = settings_of(home, collection)
+    record = gate(read_run(run, settings), read_run(baseline, settings), max_drop, min_coverage, system, metric)
+    show(record, terminal.gate(record), as_json)
+    if not record["holds"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _begin(settings: Settings, kind: str, made: Mapping[str, Any], name: str | None, fresh: bool) -> Run:
+    """A run under the home directory; one without a name replaces a finished one made with the same."""
+    from eval.run import Run, name_of
+
+    return Run.begin(settings.home / "runs" / (name or name_of(kind, made)), kind, made, fresh, again=name is None)
+
+
+@bench.command("embed")
+def bench_embed(
+    texts: Annotated[int, typer.Option(min=16, help="How many passages.")] = 256,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """Our embedder against SentenceTransformer.encode on the same weights."""
+    from eval.bench.embed import run
+
+    _bench(run(settings_of(home, collection), texts, say), as_json)
+
+
+@bench.command("store")
+def bench_store(
+    points: Annotated[int, typer.Option(min=100, help="How many points.")] = 20000,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """The embedded store against qdrant-client's local mode."""
+    import tempfile
+
+    from eval.bench.store import run
+
+    settings_of(home, collection)
+    with tempfile.TemporaryDirectory(prefix="footnote-bench-") as folder:
+        _bench(run(points, Path(folder), progress=say), as_json)
+
+
+@bench.command("llm")
+def bench_llm(as_json: AsJson = False, collection: Collection = None, home: Home = None) -> None:
+    """Our language model runtime against llama.cpp on the same file."""
+    from eval.bench.llm import run
+
+    _bench(run(settings_of(home, collection), say), as_json)
+
+
+@bench.command("ingest")
+def bench_ingest(
+    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="What to ingest.", show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many files only.")] = None,
+    scale: Annotated[bool, typer.Option("--scale", help="Measure how the cost grows with the index, too.")] = False,
+    size: Annotated[
+        list[int] | None, typer.Option(help="Passages in an index for --scale; may be repeated.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """Bulk ingestion against LlamaIndex's own stack over the same files."""
+    from eval.bench.ingest import SIZES, grow, run
+
+    if directory is None and not scale:
+        raise typer.BadParameter("give a folder, or --scale, which makes its own texts", param_hint="DIR")
+    settings = settings_of(home, collection)
+    record = run(settings, directory, limit, say) if directory else {}
+    record |= grow(settings, size or SIZES, say) if scale else {}
+    _bench(record, as_json)
+
+
+def _bench(record: dict[str, Any], as_json: bool) -> None:
+    from ui import terminal
+
+    show(record, terminal.benchmark(_lines(record)), as_json)
+
+
+def _lines(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with an entry for each element of its lists, so that each has a line."""
+    lines: dict[str, Any] = {}
+    for name, value in record.items():
+        lines |= {f"{name} {n}": each for n, each in enumerate(value, 1)} if isinstance(value, list) else {name: value}
+    return lines
