@@ -1,4 +1,4 @@
-"""Labelled data on disk -> records: a BEIR directory of documents, questions and judgements.
+"""Labelled data on disk -> records: documents with judged questions, questions with answers, claims, and answers.
 
 A row that cannot be used is named with its file, line and field. Knows nothing about models, stores or metrics.
 """
@@ -6,19 +6,19 @@ A row that cannot be used is named with its file, line and field. Knows nothing 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from rag.errors import EvalError
 
 LONGEST_LINE = 8_000_000
 """Bytes. A longer line is no document but a file of another kind."""
 
-CORPUS, QUESTIONS, LEFT_OUT = "corpus.jsonl", "queries.jsonl", "qrels_source.tsv"
+CORPUS, QUESTIONS, LEFT_OUT, QA = "corpus.jsonl", "queries.jsonl", "qrels_source.tsv", "qa.jsonl"
 QRELS = ("qrels.tsv", "qrels/test.tsv")
 """Where judgements are looked for; the second is BEIR's own place."""
 
@@ -26,7 +26,11 @@ Id = Annotated[str, Field(min_length=1), BeforeValidator(lambda value: str(value
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+def _as_context(value: object) -> object:
+    return {"text": value} if isinstance(value, str) else value
 
 
 class Entry(_Row):
@@ -53,7 +57,60 @@ class _Judgement(_Row):
     score: Annotated[int, BeforeValidator(lambda value: int(value))]
 
 
+class Question(_Row):
+    """A question with its reference answers."""
+
+    id: Id
+    question: str = Field(min_length=1)
+    answers: tuple[str, ...] = ()
+    answerable: bool = True
+    relevant: tuple[Id, ...] = ()
+    """The documents that hold the answer: their ids in the corpus, or paths or file names in a collection."""
+    pages: tuple[int, ...] = ()
+    """The pages that hold it, where they are known."""
+    long: bool = False
+    """True where the reference is a text of its own, not a few words to be found in the answer."""
+
+    @model_validator(mode="after")
+    def _has_a_reference(self) -> Question:
+        if self.answerable and not any(answer.strip() for answer in self.answers):
+            raise ValueError("an answerable question needs a reference answer in `answers`")
+        return self
+
+
+class Claim(_Row):
+    """A statement that people judged against a text."""
+
+    id: Id
+    context: str
+    claim: str = Field(min_length=1)
+    label: Literal[0, 1]
+    """1 where the context supports the claim."""
+    question: str | None = None
+    group: Id | None = None
+    """Rows of a group are the same claim with several contexts; the best one counts."""
+
+
+class Context(_Row):
+    """A passage that an answer was written from."""
+
+    text: str
+    doc: str = ""
+    page: int | None = None
+
+
+class Answered(_Row):
+    """What some system answered, and the passages it had."""
+
+    id: Id = ""
+    """Its line's number where it has none."""
+    question: str
+    answer: str
+    contexts: tuple[Annotated[Context, BeforeValidator(_as_context)], ...]
+
+
 Row = TypeVar("Row", bound=_Row)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +166,53 @@ def read_retrieval(directory: Path, qrels: Path | None = None) -> RetrievalSet:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class QASet:
+    """Questions with reference answers, over a labelled corpus or over documents that are somewhere else."""
+
+    name: str
+    corpus: tuple[Entry, ...]
+    """Empty where the questions are about a collection of the user's own."""
+    questions: tuple[Question, ...]
+
+
+def read_qa(path: Path) -> QASet:
+    """Questions with answers: a directory with corpus.jsonl and qa.jsonl, or a file of the latter's form alone.
+
+    Raises:
+        EvalError: a file is missing or cannot be read, a row of it cannot be used, or a question's document is not in
+            the corpus.
+    """
+    if not path.exists():
+        raise EvalError(f"{path} does not exist; give a directory with {CORPUS} and {QA}, or a file like {QA}")
+    if path.is_file():
+        return QASet(path.resolve().stem, (), tuple(_distinct(path, Question).values()))
+    corpus, questions = _distinct(path / CORPUS, Entry), _distinct(path / QA, Question)
+    for question in questions.values():
+        if unknown := [id_ for id_ in question.relevant if id_ not in corpus]:
+            raise EvalError(
+                f"{path / QA}: question {question.id!r}: field relevant: {unknown[0]!r} is not in {CORPUS}; "
+                "correct the id, or remove the row"
+            )
+    return QASet(path.resolve().name, tuple(corpus.values()), tuple(questions.values()))
+
+
+def spread(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
+    """So many of the items, evenly spread over all, in their order: the first ones are often of one subject."""
+    n = len(items)
+    return tuple(items) if limit is None or limit >= n else tuple(items[i * n // limit] for i in range(limit))
+
+
+def read_claims(path: Path) -> tuple[Claim, ...]:
+    """Judged claims: a file with one a line, or a directory with claims.jsonl. Raises EvalError as `read_qa` does."""
+    return tuple(_distinct(path / "claims.jsonl" if path.is_dir() else path, Claim).values())
+
+
+def read_answers(path: Path) -> tuple[Answered, ...]:
+    """Any system's answers, one a line. Raises EvalError as `read_qa` does."""
+    return tuple(_distinct(path, Answered).values())
+
+
 def _found(directory: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (directory / name).exists():
@@ -147,9 +251,12 @@ def _distinct(path: Path, kind: type[Row]) -> dict[str, Row]:
         if not text.strip():
             continue
         row = _valid(kind, text, path, line)
-        id_: str = row.id  # type: ignore[attr-defined]
+        id_: str = row.id or str(line)  # type: ignore[attr-defined]
         if id_ in found:
-            raise EvalError(f"{path}:{line}: _id {id_!r} is that of line {lines[id_]} too; ids must be distinct")
+            field = kind.model_fields["id"].alias or "id"
+            raise EvalError(f"{path}:{line}: {field} {id_!r} is that of line {lines[id_]} too; ids must be distinct")
+        if not row.id:  # type: ignore[attr-defined]
+            row = row.model_copy(update={"id": id_})
         found[id_], lines[id_] = row, line
     if not found:
         raise EvalError(f"{path} is empty; expected a JSON object a line")

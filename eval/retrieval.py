@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.cases import RetrievalSet
+from eval.cases import RetrievalSet, spread
 from eval.corpus import Say, key_of, open_corpus
 from eval.run import Record, Run, made_with
 from eval.stats import SEED, mean
@@ -58,13 +58,13 @@ def evaluate(
         data: what to search and to ask.
         run: keeps the records; questions that it has are not asked again.
         say: told how far it is.
-        limit: ask the first so many questions only.
+        limit: ask so many questions only, evenly spread.
 
     Raises:
         StoreError: the corpus cannot be indexed.
         EvalError: the run cannot be written.
     """
-    questions = list(data.questions.items())[:limit]
+    questions = spread(list(data.questions.items()), limit)
     with closing(open_corpus(settings, embedder, data.corpus, say)) as store:
         systems = systems_over(settings, embedder, store)
         if run.records:

@@ -1,4 +1,4 @@
-"""Intervals and tests. Pure; knows nothing about questions, systems or files.
+"""Intervals, tests and curves. Pure; knows nothing about questions, systems or files.
 
 All randomness comes from a fixed seed: the same numbers give the same intervals.
 """
@@ -73,6 +73,74 @@ def paired(
         signs = rng.choice([-1.0, 1.0], size=(rows, len(differences)))
         as_large += int((np.abs(signs @ differences) >= abs(differences.sum()) - 1e-12).sum())
     return Difference(value, float(low), float(high), as_large / (resamples + 1))
+
+
+class Curve(NamedTuple):
+    """Risk at every coverage: what share is wrong among the answers that are at least so sure."""
+
+    coverage: list[float]
+    """Shares of all cases, ascending, one for each distinct confidence."""
+    risk: list[float]
+    area: float
+    """Mean risk over all coverages up to the last; 0 is best, equal scores are taken in the order of chance."""
+
+
+def risk_coverage(confidence: Sequence[float] | Values, correct: Sequence[float] | Values, cases: int) -> Curve:
+    """The risk-coverage curve of the cases that were answered (El-Yaniv and Wiener 2010), and the area below it.
+
+    Args:
+        confidence: of each answer; only the order matters.
+        correct: 1 or 0 for each answer.
+        cases: how many there were, with those that were declined.
+    """
+    if not len(confidence):
+        return Curve([], [], 0.0)
+    sure, right = _checked(confidence), _checked(correct)
+    order = np.argsort(-sure, kind="stable")
+    sure, wrong = sure[order], np.cumsum(1 - right[order])
+    last = np.flatnonzero(np.append(np.diff(sure) != 0, True))
+    counts, errors = last + 1, wrong[last]
+    # Within a group of equal confidence any order is as good: its errors come evenly.
+    evenly = np.interp(np.arange(1, len(sure) + 1), [0, *counts], [0, *errors])
+    area = float((evenly / np.arange(1, len(sure) + 1)).mean())
+    return Curve((counts / cases).tolist(), (errors / counts).tolist(), area)
+
+
+class Bin(NamedTuple):
+    """Answers of about the same confidence."""
+
+    confidence: float
+    accuracy: float
+    n: int
+
+
+class Reliability(NamedTuple):
+    """How far confidence can be read as a probability."""
+
+    bins: list[Bin]
+    """Those that are not empty, by confidence."""
+    error: float
+    """Expected calibration error: mean distance of accuracy from confidence, each bin with its share of the answers."""
+
+
+def reliability(confidence: Sequence[float] | Values, correct: Sequence[float] | Values, bins: int = 10) -> Reliability:
+    """Confidence against accuracy in bins of equal width (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+
+    Args:
+        confidence: of each answer, 0 to 1.
+        correct: 1 or 0 for each answer.
+        bins: how many there are between 0 and 1.
+    """
+    if not len(confidence):
+        return Reliability([], 0.0)
+    sure, right = _checked(confidence), _checked(correct)
+    which = np.minimum((sure * bins).astype(int), bins - 1)
+    found = [
+        Bin(float(sure[mine].mean()), float(right[mine].mean()), int(mine.sum()))
+        for mine in (which == number for number in range(bins))
+        if mine.any()
+    ]
+    return Reliability(found, sum(abs(each.confidence - each.accuracy) * each.n for each in found) / len(sure))
 
 
 def _resampled(values: Values, resamples: int, seed: int) -> Values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ def eval_retrieval(
     qrels: Annotated[
         Path | None, typer.Option(help="Judgements in the place of the directory's own.", show_default=False)
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask the first so many questions only.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask so many questions only, spread evenly.")] = None,
     run: RunName = None,
     fresh: Fresh = False,
     as_json: AsJson = False,
@@ -49,6 +50,41 @@ def eval_retrieval(
     kept = _begin(settings, "retrieval", made, run, fresh)
     record = evaluate(settings, embedder, data, kept, say, limit)
     show(record | {"run": str(kept.directory)}, terminal.retrieval(record), as_json)
+    if record["failed"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+@evaluation.command("answers")
+def eval_answers(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A directory with corpus.jsonl and qa.jsonl, or a file like qa.jsonl."),
+    ],
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask so many questions only, spread evenly.")] = None,
+    unanswerable: Annotated[
+        float,
+        typer.Option(min=0, max=0.9, help="Share of the documents left out, so that their questions have no answer."),
+    ] = 0.0,
+    closed_book: Annotated[bool, typer.Option("--closed-book", help="Ask the language model alone, too.")] = False,
+    run: RunName = None,
+    fresh: Fresh = False,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """How good answers are, against reference answers; a file of questions is asked of your own collection."""
+    from eval.answers import CLOSED_BOOK, PRODUCT, asking, evaluate, made_of, without
+    from eval.cases import read_qa, spread
+    from ui import terminal
+
+    settings = settings_of(home, collection)
+    data = without(read_qa(path), unanswerable)
+    data = replace(data, questions=spread(data.questions, limit))
+    systems = [PRODUCT, *[CLOSED_BOOK] * closed_book]
+    with asking(settings, data, say) as rag:
+        kept = _begin(settings, "answers", made_of(rag, data, systems), run, fresh)
+        record = evaluate(rag, data, kept, systems, say)
+    show(record | {"run": str(kept.directory)}, terminal.answers(record), as_json)
     if record["failed"]:
         raise typer.Exit(SOME_FAILED)
 

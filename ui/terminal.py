@@ -145,8 +145,31 @@ def retrieval(record: dict[str, Any]) -> str:
     line += f" ({record['unjudged']:,} without a judgement left out)" if record["unjudged"] else ""
     times = record["search_ms"]
     took = f"; a search took {times['p50']} ms (p50), {times['p95']} ms (p95)" if times else ""
-    failed = [f"failed: question {each['id']}, {each['system']}: {each['reason']}" for each in record["failures"][:5]]
-    return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *failed])
+    return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *_failed(record)])
+
+
+def answers(record: dict[str, Any]) -> str:
+    """A row a metric, a column a system, each figure with its 95 % interval."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric")
+    for system in record["metrics"]:
+        table.add_column(system, justify="right")
+    table.add_column("n", justify="right")
+    for name in next(iter(record["metrics"].values())):
+        figures = [metrics.get(name) for metrics in record["metrics"].values()]
+        shown = [_interval(figure) if figure else "" for figure in figures]
+        table.add_row(name, *shown, str(max(figure["n"] for figure in figures if figure)))
+    areas = [f"{curve['area']:.3f}" for curve in record["risk_coverage"].values()]
+    table.add_row("risk-coverage area", *areas, "")
+    line = f"{record['dataset']}: {counted(record['n'], 'question')}, {record['unanswerable']:,} without an answer"
+    times = record["latency_ms"]["footnote"].get("total")
+    took = f"; an answer took {times['p50'] / 1000:.1f} s (p50), {times['p95'] / 1000:.1f} s (p95)" if times else ""
+    return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *_failed(record)])
+
+
+def _failed(record: dict[str, Any]) -> list[str]:
+    """The first failures, a line each."""
+    return [f"failed: question {each['id']}, {each['system']}: {each['reason']}" for each in record["failures"][:5]]
 
 
 def _interval(figure: dict[str, float], sign: str = "") -> str:

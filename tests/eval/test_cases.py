@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eval.cases import LONGEST_LINE, read_retrieval
+from eval.cases import LONGEST_LINE, read_answers, read_claims, read_qa, read_retrieval, spread
 from rag.errors import EvalError
 
 CORPUS: list[dict[str, Any]] = [
@@ -122,3 +122,75 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(EvalError, match="is no directory"):
         read_retrieval(tmp_path / "nowhere")
+
+
+def rows(path: Path, *items: Any) -> Path:
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+def test_questions_with_answers_are_read(tmp_path: Path) -> None:
+    folder = made(tmp_path / "leases")
+    rows(
+        folder / "qa.jsonl",
+        {"id": 7, "question": "How much?", "answers": ["900"], "relevant": ["d1"], "pages": [2], "difficulty": "easy"},
+        {"id": "b", "question": "Who is king?", "answerable": False},
+    )
+    data = read_qa(folder)
+    assert (data.name, len(data.corpus)) == ("leases", 3)
+    assert [(each.id, each.answerable, each.pages) for each in data.questions] == [("7", True, (2,)), ("b", False, ())]
+    alone = read_qa(folder / "qa.jsonl")
+    assert (alone.name, alone.corpus, alone.questions) == ("qa", (), data.questions)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": "a", "answers": ["x"]}, "qa.jsonl:2: field question: Field required"),
+        ({"id": "a", "question": "?"}, "an answerable question needs a reference answer in `answers`"),
+        ({"id": "a", "question": "?", "answers": [" "]}, "an answerable question needs a reference answer"),
+        ({"id": "a", "question": "?", "answers": "x"}, "qa.jsonl:2: field answers: Input should be a valid array"),
+        ({"id": "q", "question": "?", "answers": ["x"]}, "id 'q' is that of line 1 too"),
+        ({"id": "a", "question": "?", "answers": ["x"], "relevant": ["d9"]}, "field relevant: 'd9' is not in corpus"),
+    ],
+)
+def test_bad_questions_are_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    folder = made(tmp_path)
+    rows(folder / "qa.jsonl", {"id": "q", "question": "?", "answers": ["x"]}, row)
+    with pytest.raises(EvalError) as raised:
+        read_qa(folder)
+    assert message in str(raised.value)
+    with pytest.raises(EvalError, match="does not exist"):
+        read_qa(tmp_path / "nowhere")
+
+
+def test_claims_and_answers_are_read(tmp_path: Path) -> None:
+    claim = {"id": "c1", "set": "x", "context": "It rains.", "question": None, "claim": "It rains.", "label": 1}
+    (read,) = read_claims(rows(tmp_path / "claims.jsonl", claim))
+    assert (read.context, read.label, read.group) == ("It rains.", 1, None)
+    assert read_claims(tmp_path) == (read,)
+    with pytest.raises(EvalError, match=r"claims.jsonl:1: field label: Input should be 0 or 1"):
+        read_claims(rows(tmp_path / "claims.jsonl", {**claim, "label": 2}))
+    one, two = read_answers(
+        rows(
+            tmp_path / "answers.jsonl",
+            {
+                "question": "?",
+                "answer": "It rains.",
+                "contexts": ["Rain.", {"text": "Sun.", "doc": "a.pdf", "page": 3}],
+            },
+            {"id": "b", "question": "?", "answer": "", "contexts": []},
+        )
+    )
+    assert (one.id, [(each.text, each.doc, each.page) for each in one.contexts]) == (
+        "1",
+        [("Rain.", "", None), ("Sun.", "a.pdf", 3)],
+    )
+    assert (two.id, two.contexts) == ("b", ())
+    with pytest.raises(EvalError, match=r"answers.jsonl:1: field contexts\.0"):
+        read_answers(rows(tmp_path / "answers.jsonl", {"question": "?", "answer": "a", "contexts": [3]}))
+
+
+def test_a_sample_is_spread_over_all() -> None:
+    assert spread(range(10), 4) == (0, 2, 5, 7)
+    assert spread(range(3), None) == spread(range(3), 9) == (0, 1, 2)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from eval.stats import mean, paired
+from eval.stats import mean, paired, reliability, risk_coverage
 
 VALUES = st.lists(st.integers(0, 20).map(lambda n: n / 20), min_size=1, max_size=30)
 
@@ -74,3 +74,33 @@ def test_what_is_no_number_is_refused(values: list[float]) -> None:
 def test_runs_of_different_length_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="2 and 1 values"):
         paired([0.1, 0.2], [0.3])
+
+
+def test_the_risk_curve_by_hand() -> None:
+    curve = risk_coverage([0.9, 0.8, 0.8, 0.1], [1, 0, 1, 0], cases=5)
+    assert curve.coverage == pytest.approx([1 / 5, 3 / 5, 4 / 5])
+    assert curve.risk == pytest.approx([0, 1 / 3, 1 / 2])
+    # Of the two that are equally sure, the wrong one comes first half of the time.
+    assert curve.area == pytest.approx((0 + 0.5 / 2 + 1 / 3 + 1 / 2) / 4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=20), st.randoms())
+def test_the_risk_curve_does_not_depend_on_the_order_of_the_answers(answers: list[tuple[int, int]], random) -> None:  # type: ignore[no-untyped-def]
+    mixed = answers[:]
+    random.shuffle(mixed)
+    found = risk_coverage(*zip(*answers, strict=True), cases=20)
+    assert found.area == pytest.approx(risk_coverage(*zip(*mixed, strict=True), cases=20).area)
+    assert found.risk[-1] == pytest.approx(1 - sum(right for _, right in answers) / len(answers))
+    assert 0 <= found.area <= 1
+
+
+def test_nobody_answered_nobody_erred() -> None:
+    assert risk_coverage([], [], cases=3) == ([], [], 0.0)
+    assert reliability([], []) == ([], 0.0)
+
+
+def test_reliability_by_hand() -> None:
+    found = reliability([0.95, 0.85, 1.0, 0.2], [1, 0, 1, 1], bins=10)
+    assert [each.n for each in found.bins] == [1, 1, 2]
+    assert found.bins[2] == pytest.approx((0.975, 1.0, 2))
+    assert found.error == pytest.approx((0.8 * 1 + 0.85 * 1 + 0.025 * 2) / 4)
