@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
@@ -111,8 +112,10 @@ def without(data: QASet, share: float) -> QASet:
 def _systems(rag: Rag) -> dict[str, Reply]:
     def closed_book(question: Question) -> Answer:
         messages = [Message("system", CLOSED_BOOK_PROMPT), Message("user", f"Question: {question.question}")]
+        started = time.perf_counter()
         text = "".join(rag.llm.stream(messages)).strip()
-        return Answer(question.question, text, not text, (Sentence(text, 0.0),), (), Timings(0.0), rag.llm.name)
+        took = Timings(0.0, total=round((time.perf_counter() - started) * 1000, 1))
+        return Answer(question.question, text, not text, (Sentence(text, 0.0),), (), took, rag.llm.name)
 
     return {PRODUCT: lambda question: rag.answer(question.question), CLOSED_BOOK: closed_book}
 

@@ -60,22 +60,34 @@ def gate(
 
 def compared(run: Finished, baseline: Finished, system: str, metric: str) -> Difference:
     """How much better a run is than another over the same cases. Raises EvalError as `gate` does."""
-    cases, others = ([record["id"] for record in each.records] for each in (run, baseline))
-    if cases != others or run.made_with["cases"] != baseline.made_with["cases"]:
+    if not same_cases(run, baseline):
         raise EvalError(
             f"runs {run.name!r} and {baseline.name!r} are not over the same cases ({run.made_with['dataset']}, "
-            f"{len(cases)}, and {baseline.made_with['dataset']}, {len(others)}); make both on the same data"
+            f"{len(run.records)}, and {baseline.made_with['dataset']}, {len(baseline.records)}); "
+            "make both on the same data"
         )
-    return paired(scores(run, system, metric), scores(baseline, system, metric))
+    one, other = scores(run, system, metric), scores(baseline, system, metric)
+    both = [id_ for id_ in one if id_ in other]
+    return paired([one[id_] for id_ in both], [other[id_] for id_ in both])
 
 
-def scores(run: Finished, system: str, metric: str) -> list[float]:
-    """A score of every case, in order. Raises EvalError where the run has no such score."""
-    try:
-        return [record["scores"][system][metric] for record in run.records]
-    except KeyError:
+def same_cases(run: Finished, baseline: Finished) -> bool:
+    """True where two runs asked the same."""
+    cases, others = ([record["id"] for record in each.records] for each in (run, baseline))
+    return cases == others and run.made_with["cases"] == baseline.made_with["cases"]
+
+
+def scores(run: Finished, system: str, metric: str) -> dict[str, float]:
+    """A score of every case that it has a meaning for. Raises EvalError where no case has it."""
+    found = {
+        record["id"]: record["scores"][system][metric]
+        for record in run.records
+        if metric in record["scores"].get(system, {})
+    }
+    if not found:
         known = run.records[0]["scores"]
         raise EvalError(
             f"run {run.name!r} has no {metric!r} of {system!r}; it has {', '.join(known)}, "
             f"each with {', '.join(next(iter(known.values())))}"
-        ) from None
+        )
+    return found

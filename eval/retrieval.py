@@ -26,6 +26,7 @@ from rag.retrieve import Retriever
 from rag.settings import Settings
 from rag.sparse import encode_query
 from rag.store.protocol import Store
+from rag.types import Chunk
 
 METRICS = {
     "ndcg@10": "nDCG@10",
@@ -37,14 +38,14 @@ METRICS = {
 }
 """Our name -> ir-measures' (https://ir-measur.es)."""
 
-Rank = Callable[[str], list[str]]
-"""A question -> documents' ids, best first."""
+Rank = Callable[[str], list[Chunk]]
+"""A question -> the best passage of each document found, best first."""
 
 
 PRODUCT = "hybrid+rerank"
 """What `footnote search` does."""
-KEPT = 10
-"""How many documents of a ranking a record keeps."""
+KEPT, SHOWN, EXCERPT = 10, 5, 500
+"""What a record keeps: documents of a ranking; passages of the product's own, and characters of each."""
 
 
 def evaluate(
@@ -99,15 +100,15 @@ def systems_over(settings: Settings, embedder: Embedder, store: Store) -> dict[s
     depth = settings.candidates
 
     def half(which: int) -> Rank:
-        def rank(question: str) -> list[str]:
+        def rank(question: str) -> list[Chunk]:
             found = store.candidates(embedder.embed_query(question), encode_query(question), depth)[which]
-            return [chunk.doc for chunk in store.fetch([id_ for id_, _ in found])]
+            return store.fetch([id_ for id_, _ in found])
 
         return rank
 
     def search(**changes: Any) -> Rank:
         retriever = Retriever(store, embedder, settings.model_copy(update=changes))
-        return lambda question: [hit.chunk.doc for hit in retriever.search(question, depth)]
+        return lambda question: [hit.chunk for hit in retriever.search(question, depth)]
 
     ranks = {
         "bm25": half(1),
@@ -120,7 +121,13 @@ def systems_over(settings: Settings, embedder: Embedder, store: Store) -> dict[s
 
 
 def _distinct(rank: Rank) -> Rank:
-    return lambda question: list(dict.fromkeys(rank(question)))
+    def of_documents(question: str) -> list[Chunk]:
+        best: dict[str, Chunk] = {}
+        for chunk in rank(question):
+            best.setdefault(chunk.doc, chunk)
+        return list(best.values())
+
+    return of_documents
 
 
 def _rank_bm25(store: Store, depth: int) -> Rank:
@@ -130,10 +137,10 @@ def _rank_bm25(store: Store, depth: int) -> Rank:
     chunks = sorted((item.chunk for item in store.scan()), key=lambda chunk: chunk.id)
     index = BM25Okapi([chunk.searchable.lower().split() for chunk in chunks])
 
-    def rank(question: str) -> list[str]:
+    def rank(question: str) -> list[Chunk]:
         scores = index.get_scores(question.lower().split())
         best = np.argsort(-scores, kind="stable")[:depth]
-        return [chunks[row].doc for row in best if scores[row] > 0]
+        return [chunks[row] for row in best if scores[row] > 0]
 
     return rank
 
@@ -143,11 +150,15 @@ def _asked(systems: Mapping[str, Rank], data: RetrievalSet, id_: str, question: 
     rankings: dict[str, list[str]] = {}
     failures: dict[str, str] = {}
     took: dict[str, float] = {}
+    hits: list[Chunk] = []
     left_out = data.left_out.get(id_, frozenset())
     for name, rank in systems.items():
         started = time.perf_counter()
         try:
-            rankings[name] = [document for document in rank(question) if document not in left_out]
+            found = [chunk for chunk in rank(question) if chunk.doc not in left_out]
+            rankings[name] = [chunk.doc for chunk in found]
+            if name == PRODUCT:
+                hits = found[:SHOWN]
         except FootnoteError as error:
             failures[name] = str(error)
         took[name] = round((time.perf_counter() - started) * 1000, 2)
@@ -155,6 +166,7 @@ def _asked(systems: Mapping[str, Rank], data: RetrievalSet, id_: str, question: 
         "id": id_,
         "question": question,
         "relevant": data.relevant[id_],
+        "hits": [{"doc": hit.doc, "title": hit.title, "text": hit.with_header[:EXCERPT]} for hit in hits],
         "rankings": {name: ranking[:KEPT] for name, ranking in rankings.items()},
         "scores": {name: scored(rankings.get(name, ()), data.relevant[id_]) for name in systems},
         "failures": failures,

@@ -46,11 +46,16 @@ def made_with(settings: Settings, **more: Any) -> dict[str, Any]:
 class Finished:
     """A run that is complete."""
 
-    name: str
+    directory: Path
     kind: str
     made_with: Mapping[str, Any]
     summary: Mapping[str, Any]
     records: tuple[Record, ...]
+
+    @property
+    def name(self) -> str:
+        """Its directory's name."""
+        return self.directory.resolve().name
 
 
 class Run:
@@ -141,7 +146,7 @@ def read_run(name: str, settings: Settings) -> Finished:
         raise EvalError(
             f"run {name!r} has {len(records)} records, its summary says {header['summary'].get('n')}; make it anew"
         )
-    return Finished(directory.name, header["kind"], header["made_with"], header["summary"], tuple(records))
+    return Finished(directory, header["kind"], header["made_with"], header["summary"], tuple(records))
 
 
 def _same(directory: Path, there: Mapping[str, Any], header: Mapping[str, Any]) -> None:
@@ -192,8 +197,13 @@ def _line(row: Any) -> str:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """All of it or nothing."""
+    write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is never there by half. Raises OSError."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,11 @@ from rag.types import Chunk, Hit, Message, Vectors, Via
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 CACHE_FROM_OUTSIDE = os.environ.get("FOOTNOTE_CACHE")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
 OWN_PROCESS = "PYTEST_IN_OWN_PROCESS"
 """Set in the process that a test marked `own_process` runs in."""
 
@@ -197,3 +204,15 @@ def make_chunk(text: str, number: int = 0, **changes: object) -> Chunk:
 def make_hit(text: str, number: int = 0, cosine: float = 0.9, **changes: object) -> Hit:
     """A hit on `make_chunk`, found by the dense retriever."""
     return Hit(make_chunk(text, number, **changes), 1.0, (Via("dense", number + 1, cosine),))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()

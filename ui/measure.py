@@ -115,6 +115,29 @@ def eval_gate(
         raise typer.Exit(SOME_FAILED)
 
 
+@evaluation.command("report")
+def eval_report(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names or directories of finished runs.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the page goes (default: beside the first run).", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """Write a page of one or more runs with figures, plots and every question; print the summary as Markdown."""
+    from eval.report import markdown, page, report, write
+    from eval.run import read_run
+
+    settings = settings_of(home, collection)
+    runs = [read_run(name, settings) for name in names]
+    record = report(runs)
+    written = write(page(runs, record), out or runs[0].directory / "report.html")
+    show(record | {"page": str(written)}, markdown(record), as_json)
+    say(f"wrote {written}")
+
+
 def _begin(settings: Settings, kind: str, made: Mapping[str, Any], name: str | None, fresh: bool) -> Run:
     """A run under the home directory; one without a name replaces a finished one made with the same."""
     from eval.run import Run, name_of
