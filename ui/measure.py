@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +10,7 @@ import typer
 from ui.command import SOME_FAILED, AsJson, Collection, Home, say, settings_of, show
 
 if TYPE_CHECKING:
-    from eval.run import Run
-    from rag.settings import Settings
+    from eval.run import Finished
 
 bench = typer.Typer(help="Measure speed, side by side with a peer.", no_args_is_help=True, rich_markup_mode=None)
 evaluation = typer.Typer(help="Measure quality against labelled data.", no_args_is_help=True, rich_markup_mode=None)
@@ -38,20 +35,11 @@ def eval_retrieval(
     home: Home = None,
 ) -> None:
     """How well documents are found, against labelled questions."""
-    from eval.cases import read_retrieval
-    from eval.retrieval import evaluate, made_of
-    from rag.embed import open_embedder
+    from eval.measure import measure_retrieval
     from ui import terminal
 
-    settings = settings_of(home, collection)
-    data = read_retrieval(directory, qrels)
-    embedder = open_embedder(settings)
-    made = made_of(settings, embedder, data, limit)
-    kept = _begin(settings, "retrieval", made, run, fresh)
-    record = evaluate(settings, embedder, data, kept, say, limit)
-    show(record | {"run": str(kept.directory)}, terminal.retrieval(record), as_json)
-    if record["failed"]:
-        raise typer.Exit(SOME_FAILED)
+    measured = measure_retrieval(settings_of(home, collection), directory, say, qrels, limit, run, fresh)
+    _show_run(measured, terminal.retrieval(measured.summary), as_json)
 
 
 @evaluation.command("answers")
@@ -73,19 +61,19 @@ def eval_answers(
     home: Home = None,
 ) -> None:
     """How good answers are, against reference answers; a file of questions is asked of your own collection."""
-    from eval.answers import CLOSED_BOOK, PRODUCT, asking, evaluate, made_of, without
-    from eval.cases import read_qa, spread
+    from eval.answers import CLOSED_BOOK
+    from eval.measure import measure_answers
     from ui import terminal
 
     settings = settings_of(home, collection)
-    data = without(read_qa(path), unanswerable)
-    data = replace(data, questions=spread(data.questions, limit))
-    systems = [PRODUCT, *[CLOSED_BOOK] * closed_book]
-    with asking(settings, data, say) as rag:
-        kept = _begin(settings, "answers", made_of(rag, data, systems), run, fresh)
-        record = evaluate(rag, data, kept, systems, say)
-    show(record | {"run": str(kept.directory)}, terminal.answers(record), as_json)
-    if record["failed"]:
+    brackets = (CLOSED_BOOK,) * closed_book
+    measured = measure_answers(settings, path, say, brackets, unanswerable, limit, run, fresh)
+    _show_run(measured, terminal.answers(measured.summary), as_json)
+
+
+def _show_run(run: Finished, text: str, as_json: bool) -> None:
+    show({**run.summary, "run": str(run.directory)}, text, as_json)
+    if run.summary["failed"]:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -136,13 +124,6 @@ def eval_report(
     written = write(page(runs, record), out or runs[0].directory / "report.html")
     show(record | {"page": str(written)}, markdown(record), as_json)
     say(f"wrote {written}")
-
-
-def _begin(settings: Settings, kind: str, made: Mapping[str, Any], name: str | None, fresh: bool) -> Run:
-    """A run under the home directory; one without a name replaces a finished one made with the same."""
-    from eval.run import Run, name_of
-
-    return Run.begin(settings.home / "runs" / (name or name_of(kind, made)), kind, made, fresh, again=name is None)
 
 
 @bench.command("embed")

@@ -10,7 +10,7 @@ import json
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -132,7 +132,7 @@ def ingested(record: dict[str, Any]) -> str:
     return f"{line}\nwhat failed, and why: {record['quarantine']}" if record["quarantine"] else line
 
 
-def retrieval(record: dict[str, Any]) -> str:
+def retrieval(record: Mapping[str, Any]) -> str:
     """A row a system, a column a metric, each with its 95 % interval."""
     table = Table(box=None, pad_edge=False)
     table.add_column("system")
@@ -148,7 +148,7 @@ def retrieval(record: dict[str, Any]) -> str:
     return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *_failed(record)])
 
 
-def answers(record: dict[str, Any]) -> str:
+def answers(record: Mapping[str, Any]) -> str:
     """A row a metric, a column a system, each figure with its 95 % interval."""
     table = Table(box=None, pad_edge=False)
     table.add_column("metric")
@@ -167,7 +167,7 @@ def answers(record: dict[str, Any]) -> str:
     return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *_failed(record)])
 
 
-def _failed(record: dict[str, Any]) -> list[str]:
+def _failed(record: Mapping[str, Any]) -> list[str]:
     """The first failures, a line each."""
     return [f"failed: question {each['id']}, {each['system']}: {each['reason']}" for each in record["failures"][:5]]
 

@@ -1,0 +1,85 @@
+"""Labelled data on disk -> a finished run under the home directory. What the command line and pytest have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from eval import answers, retrieval
+from eval.cases import read_qa, read_retrieval, spread
+from eval.corpus import Say
+from eval.run import Finished, Run, name_of, read_run
+from rag.embed import open_embedder
+from rag.settings import Settings
+
+
+def measure_retrieval(
+    settings: Settings,
+    directory: Path,
+    say: Say,
+    qrels: Path | None = None,
+    limit: int | None = None,
+    name: str | None = None,
+    fresh: bool = False,
+) -> Finished:
+    """How well documents are found.
+
+    Args:
+        settings: how passages are cut, searched and fused; the run is kept under their home directory.
+        directory: documents, questions and judgements; see `read_retrieval`.
+        say: told how far it is.
+        qrels: judgements in the place of the directory's own.
+        limit: ask so many questions only, evenly spread.
+        name: the run's; without one, a finished run that was made with the same is replaced.
+        fresh: begin anew where a run of this name is there.
+
+    Raises:
+        EvalError: the data cannot be used, or a run is in the way.
+        FootnoteError: the corpus cannot be indexed.
+    """
+    data, embedder = read_retrieval(directory, qrels), open_embedder(settings)
+    run = _begin(settings, "retrieval", retrieval.made_of(settings, embedder, data, limit), name, fresh)
+    retrieval.evaluate(settings, embedder, data, run, say, limit)
+    return read_run(str(run.directory), settings)
+
+
+def measure_answers(
+    settings: Settings,
+    path: Path,
+    say: Say,
+    brackets: tuple[str, ...] = (),
+    unanswerable: float = 0.0,
+    limit: int | None = None,
+    name: str | None = None,
+    fresh: bool = False,
+) -> Finished:
+    """How good answers are, end to end.
+
+    Args:
+        settings: how answers are made; the run is kept under their home directory.
+        path: documents and questions with answers, or a file of questions about the user's collection; see `read_qa`.
+        say: told how far it is.
+        brackets: what is asked besides Footnote, of `eval.answers.CLOSED_BOOK`.
+        unanswerable: share of the documents that are left out, so that their questions have no answer.
+        limit: ask so many questions only, evenly spread.
+        name: see `measure_retrieval`.
+        fresh: see `measure_retrieval`.
+
+    Raises:
+        EvalError: the data cannot be used, or a run is in the way.
+        FootnoteError: the corpus cannot be indexed, or there is no language model.
+    """
+    data = answers.without(read_qa(path), unanswerable)
+    data = replace(data, questions=spread(data.questions, limit))
+    systems = (answers.PRODUCT, *brackets)
+    with answers.asking(settings, data, say) as rag:
+        run = _begin(settings, "answers", answers.made_of(rag, data, systems), name, fresh)
+        answers.evaluate(rag, data, run, systems, say)
+    return read_run(str(run.directory), settings)
+
+
+def _begin(settings: Settings, kind: str, made: Mapping[str, Any], name: str | None, fresh: bool) -> Run:
+    """A run under the home directory; one without a name replaces a finished one made with the same."""
+    return Run.begin(settings.home / "runs" / (name or name_of(kind, made)), kind, made, fresh, again=name is None)
