@@ -112,7 +112,7 @@ OWNERS = {
 }
 """Heavy library -> the modules that own it. They import it inside functions, so that starting is quick."""
 
-AT_TOP = {("ui.api", "fastapi"), ("ui.web", "gradio")}
+AT_TOP = {("rag.llama_index", "llama_index"), ("ui.api", "fastapi"), ("ui.web", "gradio")}
 """Modules whose top level may import a heavy library, because they are themselves imported late."""
 
 ENVIRONMENT_READERS = {"rag.settings"}
