@@ -34,7 +34,8 @@ class Retriever:
     def search(self, question: str, k: int, within: Filter | None = None) -> list[Hit]:
         """The `k` best passages, best first; the same question gives the same list.
 
-        Only passages that `within` matches; where there are none, nothing is found. Documents may be replaced meanwhile: all passages of a document are of one revision.
+        Only passages that `within` matches are found; where it matches none, nothing is. Documents may be replaced
+        meanwhile: all passages of a document are of one revision.
 
         Raises:
             QuestionError: the question is empty or longer than `max_question_chars`.
