@@ -19,7 +19,7 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
-from ingest.catalog import Catalog, Fingerprint, Row
+from ingest.catalog import Catalog, Fingerprint, Row, unpacked
 from ingest.discover import sha256_of
 from ingest.pipeline import Ingestion
 from ingest.results import FileResult
@@ -43,7 +43,7 @@ class Fault(NamedTuple):
     doc: str
     """The document's name; of an orphan, the name that its chunk carries."""
     kind: str
-    """`missing`, `orphan`, `vector` or `text`."""
+    """`missing`, `orphan`, `vector`, `metadata` or `text`."""
     detail: str
 
 
@@ -67,6 +67,8 @@ class Report:
     changed: int = 0
     """Those of the sample whose files have changed or gone since; they prove nothing."""
     bad_texts: int = 0
+    bad_metadata: int = 0
+    """Chunks with another date or other metadata than the catalog has."""
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -83,6 +85,7 @@ class _Seen:
     fingerprint: Fingerprint = field(default_factory=Fingerprint)
     orphans: int = 0
     bad_vectors: int = 0
+    bad_metadata: int = 0
 
 
 class Audit:
@@ -141,6 +144,7 @@ class Audit:
             of.count += 1
             of.fingerprint.add(chunk.id)
             of.bad_vectors += not self._is_sound(np.asarray(item.dense))
+            of.bad_metadata += (chunk.doc, chunk.date, chunk.metadata) != (row.doc, row.date, row.metadata)
         for doc, count in sorted(strays.items()):
             report.orphans += count
             report.faults.append(Fault(doc, "orphan", f"{count} passages of a document that is not in the catalog"))
@@ -168,7 +172,9 @@ class Audit:
                     report.changed += 1
                     continue
                 found[row.doc] = {}
-                pool.submit(Task(path, Path(row.doc).stem, row.doc, row.doc_id, row.revision, row.size))
+                given = unpacked(row.given)
+                name = Path(row.doc).stem
+                pool.submit(Task(path, name, row.doc, row.doc_id, row.revision, row.size, row.date, given))
             while not pool.is_idle:
                 for event in pool.poll(1.0):
                     if isinstance(event, Chunks):
@@ -191,6 +197,10 @@ def _judge(row: Row, seen: _Seen, report: Report) -> None:
     report.bad_vectors += seen.bad_vectors
     if seen.bad_vectors:
         report.faults.append(Fault(row.doc, "vector", f"{seen.bad_vectors} vectors of a wrong width or length"))
+    report.bad_metadata += seen.bad_metadata
+    if seen.bad_metadata:
+        what = f"{seen.bad_metadata} passages with another name, date or metadata than the catalog has"
+        report.faults.append(Fault(row.doc, "metadata", what))
     report.orphans += seen.orphans
     if seen.orphans:
         report.faults.append(Fault(row.doc, "orphan", f"{seen.orphans} passages of another revision, or unfinished"))

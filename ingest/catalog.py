@@ -5,6 +5,7 @@ Knows nothing about chunks, vectors or how files are read. A row that says `inde
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -18,9 +19,10 @@ from uuid import UUID
 
 from ingest.discover import plain
 from rag.errors import IngestError
+from rag.filter import Pairs, merged
 from rag.types import Document
 
-SCHEMA = 2
+SCHEMA = 3
 """Kept in SQLite's `user_version`; goes up with every change of the tables."""
 WAIT = 30.0
 """Seconds to wait for another process that is writing."""
@@ -55,8 +57,28 @@ ALTER TABLE documents ADD COLUMN first_seen TEXT NOT NULL DEFAULT '';
 CREATE INDEX by_content ON documents (collection, sha256);
 CREATE INDEX by_parent ON documents (collection, parent);
 """
-_STEPS = (_CREATE, _SINCE_2)
+_SINCE_3 = """
+ALTER TABLE documents ADD COLUMN date TEXT NOT NULL DEFAULT '';
+ALTER TABLE documents ADD COLUMN dated INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE documents ADD COLUMN own TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE documents ADD COLUMN given TEXT NOT NULL DEFAULT '[]';
+"""
+_STEPS = (_CREATE, _SINCE_2, _SINCE_3)
 """What makes each version of the schema out of the one before."""
+
+
+NOTHING = "[]"
+"""Nothing, `packed`."""
+
+
+def packed(metadata: Pairs) -> str:
+    """Keys and values as the catalog keeps them."""
+    return json.dumps([(plain(key), plain(value)) for key, value in metadata])
+
+
+def unpacked(text: str) -> Pairs:
+    """Keys and values that were `packed`."""
+    return tuple((key, value) for key, value in json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +111,26 @@ class Row:
     """How many documents were found in this one."""
     first_seen: str = ""
     """ISO 8601, UTC; kept when the row is replaced."""
+    date: str = ""
+    """ISO day; see `rag.types.Chunk.date`."""
+    dated: bool = False
+    """True where the format has the date, not the file or what the document was found in."""
+    own: str = NOTHING
+    """What the format says about the document; see `packed`."""
+    given: str = NOTHING
+    """What the user said about it."""
 
     @property
     def document(self) -> Document:
         """The row as the rest of the program sees it."""
         shared = asdict(self)
-        names = {field.name for field in fields(Document)} - {"id"}
-        return Document(id=self.doc_id, **{name: shared[name] for name in names})
+        names = {field.name for field in fields(Document)} - {"id", "metadata"}
+        return Document(id=self.doc_id, metadata=self.metadata, **{name: shared[name] for name in names})
+
+    @property
+    def metadata(self) -> Pairs:
+        """What is said about the document; the user's word counts."""
+        return merged(unpacked(self.own), unpacked(self.given))
 
 
 _COLUMNS = tuple(field.name for field in fields(Row))

@@ -323,4 +323,6 @@ def _chunk(
         kind="table" if section.is_table else "text",
         header=header,
         revision=revision,
+        date=parsed.date,
+        metadata=parsed.metadata,
     )

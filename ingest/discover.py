@@ -13,6 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from rag.errors import IngestError, ParseError
@@ -109,6 +110,14 @@ def sha256_of(path: Path) -> str:
     except OSError as error:
         raise ParseError(f"cannot be read: {error.strerror or error}; check that it is there and its rights") from error
     return digest.hexdigest()
+
+
+def day_of(mtime_ns: int) -> str:
+    """The ISO day of a file's time, as people on this machine see it; empty for 0, which is no time."""
+    try:
+        return datetime.fromtimestamp(mtime_ns / 1e9).date().isoformat() if mtime_ns else ""
+    except (ValueError, OverflowError, OSError):  # a file system may say anything
+        return ""
 
 
 def doc_id_of(path: Path) -> str:

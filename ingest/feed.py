@@ -15,8 +15,9 @@ from queue import Full, Queue
 from threading import Event as Flag
 from typing import NamedTuple, Protocol
 
-from ingest.catalog import Catalog, Fingerprint, Row
-from ingest.discover import Found, doc_id_of, plain, sha256_of
+from ingest.catalog import Catalog, Fingerprint, Row, packed, unpacked
+from ingest.discover import Found, day_of, doc_id_of, plain, sha256_of
+from ingest.labels import Labels
 from ingest.parse.document import Member
 from ingest.parse.table import PARSER_VERSION
 from ingest.progress import InHand
@@ -62,11 +63,13 @@ class Unchanged(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """The same content is in the index under another name."""
+    """The same content is in the index, under another name or with other words of the user about it."""
 
     source: Row
-    moved: bool
+    moved: bool = False
     """True where its file has gone, so that the document seems to have been renamed."""
+    met: bool = True
+    """As for `Unchanged`."""
 
 
 class Gone(NamedTuple):
@@ -118,13 +121,20 @@ class Feed:
     """Decides about files, has them read, and puts what comes of it on `steps`."""
 
     def __init__(
-        self, catalog: Catalog, ledger: str, store: Store, recipe: Recipe, embedder_id: str, pool: Readers
+        self,
+        catalog: Catalog,
+        ledger: str,
+        store: Store,
+        recipe: Recipe,
+        embedder_id: str,
+        pool: Readers,
+        labels: Labels,
     ) -> None:
         """`ledger` is the name under which the catalog keeps the collection."""
         self.steps: Queue[Step] = Queue(QUEUE)
         self.stopped = Flag()
         self._catalog, self._ledger, self._store = catalog, ledger, store
-        self._recipe, self._embedder_id, self._pool = recipe, embedder_id, pool
+        self._recipe, self._embedder_id, self._pool, self._labels = recipe, embedder_id, pool, labels
         self._known = {row.doc: row for row in catalog.rows(ledger)}
         self._in_step = store.count() == sum(row.chunks for row in self._known.values())
         self._coming: dict[str, str] = {}
@@ -170,13 +180,17 @@ class Feed:
         name = plain(str(found.path))
         known = self._known.get(name)
         row = self._row(name, found.path, found.size, found.mtime_ns, known)
-        return Doc(row, found.path, known)
+        given = self._labels.of(name, known)
+        return Doc(replace(row, date=day_of(found.mtime_ns), given=given), found.path, known)
 
     def _member(self, container: Doc, member: Member) -> Doc:
         name = plain(f"{container.row.doc}/{member.name}")
         known = self._known.get(name)
         row = self._row(name, Path(name), member.path.stat().st_size, 0, known)
-        return Doc(replace(row, parent=container.row.doc), member.path, known, container.depth + 1)
+        above = container.row
+        given = self._labels.of(name, known, above.given)
+        row = replace(row, parent=above.doc, date=above.date, given=given)
+        return Doc(row, member.path, known, container.depth + 1)
 
     def _row(self, name: str, path: Path, size: int, mtime_ns: int, known: Row | None) -> Row:
         """A document's catalog row as long as nothing has come of it."""
@@ -207,15 +221,22 @@ class Feed:
             except ParseError as error:
                 self._refuse(doc, "read", str(error))
                 return
-        doc.row = replace(doc.row, revision=self._recipe.revision(doc.row.sha256))
-        self._coming[doc.row.doc] = doc.row.revision
+        doc.row = self._revised(doc.row)
         if known and self._is_indexed(known, doc.row):
             doc.anew = _lacks_help(known)
             self._read(doc) if doc.anew else self._settled_or_members(doc, known)
+        elif known and self._is_alike(known, doc.row) and self._is_complete(known) and not _lacks_help(known):
+            self._relabel(doc, known)
         elif source := self._source(doc):
             self._copy(doc, source)
         else:
             self._read(doc)
+
+    def _revised(self, row: Row) -> Row:
+        """A row with the revision that its document will have."""
+        row = replace(row, revision=self._recipe.revision(row.sha256, unpacked(row.given)))
+        self._coming[row.doc] = row.revision
+        return row
 
     def _looks_the_same(self, known: Row, doc: Doc) -> bool:
         """True where size and time say that the content is that of the last time; it is not read then."""
@@ -226,8 +247,11 @@ class Feed:
 
     def _is_indexed(self, known: Row, row: Row) -> bool:
         """True where the same content was indexed in the same way, and its chunks are still in this store."""
-        same = known.revision == row.revision and known.embedder_id == row.embedder_id
-        return same and self._is_whole(known)
+        return known.revision == row.revision and self._is_alike(known, row)
+
+    def _is_alike(self, known: Row, row: Row) -> bool:
+        """As `_is_indexed`, whatever the user said about it."""
+        return _recipe_of(known) == _recipe_of(row) and self._is_whole(known)
 
     def _is_whole(self, row: Row) -> bool:
         """True where a document was indexed and the store has its chunks, neither less nor more."""
@@ -237,17 +261,33 @@ class Feed:
 
     def _settled_or_members(self, doc: Doc, known: Row) -> None:
         """Leave an indexed document alone, unless members of it are missing, damaged or failed."""
-        inside = self._inside(known)
-        direct = [row for row in inside if row.parent == known.doc]
-        if len(direct) != known.members or not all(map(self._is_whole, inside)) or any(map(_lacks_help, inside)):
+        if not self._is_complete(known):
             doc.keep = True
             self._read(doc)
             return
-        for row in inside:
+        for row in self._inside(known):
             self._emit(Doc(row, doc.path, row, doc.depth + 1), Unchanged(row, met=False))
         row = replace(known, size=doc.row.size, mtime_ns=doc.row.mtime_ns)
         touched = row != known  # what it was compared by is of now, so that it need not be read the next time
         self._settle(doc, Unchanged(replace(row, updated_at="") if touched else row))
+
+    def _is_complete(self, known: Row) -> bool:
+        """True unless something that was found in a document is missing, damaged or failed."""
+        inside = self._inside(known)
+        direct = [row for row in inside if row.parent == known.doc]
+        sound = all(map(self._is_whole, inside)) and not any(map(_lacks_help, inside))
+        return len(direct) == known.members and sound
+
+    def _relabel(self, doc: Doc, known: Row) -> None:
+        """Write a document, and what was found in it, once more with what the user says about it now."""
+        for row in self._inside(known):
+            given = self._labels.of(row.doc, row)
+            new = replace(row, given=given, status="failed", chunks=0, fingerprint="", updated_at="")
+            same = given == row.given
+            step = Unchanged(row, met=False) if same else Copy(row, met=False)
+            self._emit(Doc(row if same else self._revised(new), doc.path, row, doc.depth + 1), step)
+        doc.row = replace(doc.row, members=known.members)
+        self._settle(doc, Copy(known))
 
     def _inside(self, row: Row) -> list[Row]:
         """Rows of all documents found in one, at any depth."""
@@ -262,7 +302,7 @@ class Feed:
         for row in self._catalog.with_content(self._ledger, doc.row.sha256):
             alike = PurePath(row.doc).suffix.lower() == suffix and not row.members and row.doc != doc.row.doc
             stays = self._coming.get(row.doc, row.revision) == row.revision
-            if alike and stays and self._is_indexed(row, replace(doc.row, doc_id=row.doc_id)):
+            if alike and stays and self._is_alike(row, doc.row):
                 return row
         return None
 
@@ -270,6 +310,7 @@ class Feed:
         moved = not source.parent and not is_there(source.doc)
         if moved:
             self._coming[source.doc] = ""
+            doc.row = self._revised(replace(doc.row, given=self._labels.of(doc.row.doc, doc.known, source.given)))
         self._drop_members(doc, ())
         self._settle(doc, Copy(source, moved))
 
@@ -277,13 +318,20 @@ class Feed:
         row = doc.row
         self._docs[row.doc] = doc
         name = PurePath(row.doc).stem
-        self._pool.submit(Task(doc.path, name, row.doc, row.doc_id, row.revision, row.size))
+        given = unpacked(row.given)
+        self._pool.submit(Task(doc.path, name, row.doc, row.doc_id, row.revision, row.size, row.date, given))
 
     def _handle(self, event: Event) -> None:
         doc = self._docs[event.doc]
         if isinstance(event, Opened):
-            doc.members = event.outline.members
-            doc.row = replace(doc.row, members=len(doc.members))
+            outline, doc.members = event.outline, event.outline.members
+            doc.row = replace(
+                doc.row,
+                members=len(doc.members),
+                date=outline.date or doc.row.date,
+                dated=bool(outline.date),
+                own=packed(outline.metadata),
+            )
         if isinstance(event, Finished | Refused):
             del self._docs[event.doc]
             self._drop_members(doc, () if isinstance(event, Refused) else doc.members)
@@ -333,6 +381,11 @@ class Feed:
             except Full:
                 continue
             return
+
+
+def _recipe_of(row: Row) -> tuple[str, ...]:
+    """What a document's passages were made of, and how."""
+    return row.sha256, row.parser_version, row.chunker_version, row.embedder_id
 
 
 def _lacks_help(row: Row) -> bool:

@@ -21,6 +21,7 @@ from uuid import uuid4
 from ingest.catalog import Catalog
 from ingest.discover import Found, absolute, discover, plain
 from ingest.feed import Copy, Doc, End, Feed, Gone, Readers, Step, Unchanged
+from ingest.labels import Labels
 from ingest.progress import Estimate, Progress
 from ingest.results import FileResult, Summary
 from ingest.sandbox import Chunks, Finished, Limits, Opened, Pool, Refused, Started
@@ -28,6 +29,7 @@ from ingest.spool import leased
 from ingest.stages import Recipe
 from ingest.writer import Open, Writer, is_there
 from rag.embed import Embedder
+from rag.filter import Pairs
 from rag.settings import Settings
 from rag.store.protocol import Store
 
@@ -58,7 +60,9 @@ class Ingestion:
         recipe, self._spool = Recipe.of(settings, embedder), settings.home / "spool" / uuid4().hex
         workers = settings.parse_workers or settings.cores
         self._pool = readers or Pool(recipe, Limits.of(settings), workers, self._spool)
-        self._feed = Feed(catalog, self._ledger, store, recipe, embedder.id, self._pool)
+        anew = self._ledger != settings.collection
+        self._labels = Labels(catalog.rows(settings.collection) if anew else ())
+        self._feed = Feed(catalog, self._ledger, store, recipe, embedder.id, self._pool, self._labels)
         self._writer = Writer(embedder, store, catalog, self._ledger, self._feed.in_step)
         self._open: dict[str, Open] = {}
         self._estimate, self._of, self._stage, self._started = Estimate(), 0, "", 0.0
@@ -85,12 +89,17 @@ class Ingestion:
             stage=self._stage,
         )
 
-    def run(self, paths: Sequence[Path], prune: bool = False) -> Iterator[FileResult]:
+    def run(
+        self, paths: Sequence[Path], prune: bool = False, metadata: Pairs = (), besides: Sequence[Path] = ()
+    ) -> Iterator[FileResult]:
         """Ingest files and folders; yields one result a document, each when it is certain.
 
         Args:
             paths: files and folders.
             prune: remove the documents whose files have gone from the folders.
+            metadata: what is said about the documents of this run, in the place of what was said before; a key
+                without a value takes it away. Empty: what was said before goes on counting.
+            besides: more files, about which nothing is said.
 
         Raises:
             IngestError: a path does not exist, or the catalog cannot be written.
@@ -99,7 +108,8 @@ class Ingestion:
         self._started = time.perf_counter()
         seen: set[str] = set()
         self._stage = "looking for files"
-        files = list(discover(paths))
+        files = list(discover([*paths, *besides]))
+        self._labels.say(metadata, paths)
         self._stage = ""
         with leased(self._spool), closing(self._results(files)) as results:
             for result in results:
@@ -217,6 +227,7 @@ class Ingestion:
         elif isinstance(event, Gone):
             yield from self._writer.remove(event.row)
         else:
+            self._of += bool(doc.row.parent and not event.met)
             yield self._writer.copy(doc.row, doc.known, event.source)
             if event.moved:
                 yield from self._writer.remove(event.source)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ingest.catalog import Catalog, Fingerprint, Row
-from ingest.discover import absolute
+from ingest.discover import absolute, day_of
 from ingest.pipeline import Ingestion
 from ingest.progress import Progress
 from ingest.results import FileResult, Summary
@@ -21,6 +21,7 @@ from ingest.stages import Recipe
 from ingest.writer import FLUSH_AT, is_there, path_of
 from rag.embed import Embedder
 from rag.errors import EmbedError
+from rag.filter import Pairs
 from rag.settings import Settings
 from rag.sparse import encode_document
 from rag.store.opening import beside_label, index_identity, open_store, put_in_place
@@ -94,10 +95,11 @@ class Rebuild:
         """See `Ingestion.progress`."""
         return self._run.progress()
 
-    def run(self, paths: Sequence[Path], prune: bool = False) -> Iterator[FileResult]:
+    def run(self, paths: Sequence[Path], prune: bool = False, metadata: Pairs = ()) -> Iterator[FileResult]:
         """Index the paths and every other document of the collection, then put the new index in place.
 
-        With `prune`, documents below the paths whose files have gone are left behind.
+        With `prune`, documents below the paths whose files have gone are left behind. `metadata` is said about the
+        documents of the paths alone.
 
         Raises:
             IngestError, StoreError: as `Ingestion.run`; the old index is as it was.
@@ -105,7 +107,7 @@ class Rebuild:
         old = self._catalog.rows(self._settings.collection)
         known = [path for row in old if not row.parent and (path := path_of(row.doc)) is not None]
         try:
-            yield from self._run.run([*paths, *known])
+            yield from self._run.run(paths, metadata=metadata, besides=known)
             if self.summary.interrupted:
                 return
             yield from self._carried(self._left_over(old, [absolute(path) for path in paths] if prune else []))
@@ -139,7 +141,12 @@ class Rebuild:
                 yield result
 
     def _carry(self, row: Row, live: Store) -> FileResult:
-        chunks = [item.chunk for item in live.scan(row.doc_id) if item.chunk.revision == row.revision]
+        row = replace(row, date=row.date or day_of(row.mtime_ns))  # an index of an earlier version has no dates
+        chunks = [
+            replace(item.chunk, date=row.date, metadata=row.metadata)
+            for item in live.scan(row.doc_id)
+            if item.chunk.revision == row.revision
+        ]
         fingerprint = Fingerprint()
         for start in range(0, len(chunks), FLUSH_AT):
             part = chunks[start : start + FLUSH_AT]

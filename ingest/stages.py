@@ -6,6 +6,7 @@ The pipeline and the cluster run the same functions. Knows nothing about process
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,6 +19,7 @@ from ingest.context import CONTEXT_TOKENS
 from ingest.parse.document import Context, Member, ParsedDocument
 from ingest.parse.table import PARSER_VERSION, parse
 from rag.errors import ParseError, SettingsError
+from rag.filter import Pairs, merged
 from rag.sparse import encode_document
 from rag.types import Chunk, IndexedChunk, SparseVector, Vectors
 
@@ -68,9 +70,10 @@ class Recipe:
         """Names how text is cut; kept in the catalog as the chunker's version."""
         return f"{CHUNKER_VERSION}:{self.chunk_tokens}:{self.chunk_overlap}:{self.context_tokens}"
 
-    def revision(self, sha256: str) -> str:
-        """Names what becomes of a content: 16 hex digits."""
-        return hashlib.sha256(f"{sha256}:{PARSER_VERSION}:{self.chunking}".encode()).hexdigest()[:16]
+    def revision(self, sha256: str, given: Pairs = ()) -> str:
+        """Names what becomes of a content, about which the user says something: 16 hex digits."""
+        said = json.dumps(given) if given else ""
+        return hashlib.sha256(f"{sha256}:{PARSER_VERSION}:{self.chunking}{said}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,10 @@ class Task:
     revision: str
     size: int
     """Bytes."""
+    date: str = ""
+    """Its ISO day where the format has none."""
+    given: Pairs = ()
+    """What the user says about it."""
 
 
 class Outline(NamedTuple):
@@ -95,6 +102,10 @@ class Outline(NamedTuple):
     pages: int = 0
     notes: tuple[str, ...] = ()
     members: tuple[Member, ...] = ()
+    date: str = ""
+    """Its own ISO day; empty where the format has none."""
+    metadata: Pairs = ()
+    """What the format says about it."""
 
 
 class Prepared(NamedTuple):
@@ -122,7 +133,8 @@ def prepare(
     about = parsed.title
     if parsed.title == task.path.stem:  # no part of the content: a renamed file must not be embedded anew
         parsed, about = replace(parsed, title=task.name), ""
-    yield Outline(parsed.title, parsed.pages, parsed.notes, parsed.members)
+    yield Outline(parsed.title, parsed.pages, parsed.notes, parsed.members, parsed.date, parsed.metadata)
+    parsed = replace(parsed, date=parsed.date or task.date, metadata=merged(parsed.metadata, task.given))
     prepared = cut(parsed, recipe, task.doc_id, task.doc, task.revision, about)
     batch = tuple(islice(prepared, BATCH))
     if not batch:

@@ -118,8 +118,13 @@ class Writer:
         return FileResult(row.doc, "unchanged", row.pages, row.chunks, reason=row.reason)
 
     def copy(self, row: Row, known: Row | None, source: Row) -> FileResult:
-        """Index a document with the chunks and vectors of another one that has the same content."""
-        self._announce(row)
+        """Index a document with the chunks and vectors of one that has the same content: another, or itself.
+
+        Itself where what the user says about it changed; then it can be found as it was until it is as it shall be.
+        """
+        row = _dated(row, source)
+        if row.doc_id != source.doc_id:
+            self._announce(row)
         stem = PurePath(source.doc).stem
         title = row.title if source.title == stem else source.title
         fingerprint, count = Fingerprint(), 0
@@ -131,6 +136,8 @@ class Writer:
             count += len(renamed)
         if count != source.chunks:
             return self.fail(Open(row, known, hidden=True), "store", _CHANGED.format(source=source.doc))
+        if row.doc_id == source.doc_id:
+            self._announce(row)
         self._store.publish(row.doc_id, row.revision)
         done = replace(
             row, title=title, status="indexed", pages=source.pages, chunks=count, reason=source.reason,
@@ -224,10 +231,24 @@ def _done(document: Open) -> Row:
     )
 
 
+def _dated(row: Row, source: Row) -> Row:
+    """A document with what the format says, which is the same as for its source."""
+    same = source.dated or source.doc_id == row.doc_id
+    return replace(row, date=source.date if same else row.date, dated=source.dated, own=source.own)
+
+
 def _renamed(item: IndexedChunk, row: Row, title: str) -> IndexedChunk:
     old = item.chunk
-    id_ = id_of(row.doc_id, row.revision, old.start, old.end)
-    chunk = replace(old, id=id_, doc_id=row.doc_id, doc=row.doc, title=title, revision=row.revision)
+    chunk = replace(
+        old,
+        id=id_of(row.doc_id, row.revision, old.start, old.end),
+        doc_id=row.doc_id,
+        doc=row.doc,
+        title=title,
+        revision=row.revision,
+        date=row.date,
+        metadata=row.metadata,
+    )
     return IndexedChunk(chunk, item.dense, item.sparse, hidden=True)
 
 

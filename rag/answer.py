@@ -16,6 +16,7 @@ from typing import Self
 
 from rag import sentences
 from rag.embed import Embedder, open_embedder
+from rag.filter import Filter
 from rag.llm import LLM, open_llm
 from rag.prompt import ABSTENTION, build
 from rag.retrieve import Retriever
@@ -69,21 +70,22 @@ class Rag:
                 self._llm = open_llm(self.settings)
             return self._llm
 
-    def search(self, question: str, k: int) -> list[Hit]:
-        """The `k` best passages. Raises QuestionError where the question is empty or too long."""
-        return self._retriever.search(question, k)
+    def search(self, question: str, k: int, within: Filter | None = None) -> list[Hit]:
+        """The `k` best passages, of documents that `within` matches. Raises QuestionError: it is empty or too long."""
+        return self._retriever.search(question, k, within=within)
 
-    def answer(self, question: str, history: Sequence[Message] = ()) -> Answer:
+    def answer(self, question: str, history: Sequence[Message] = (), within: Filter | None = None) -> Answer:
         """The finished answer, without the events on the way."""
-        (last,) = deque(self.stream(question, history), maxlen=1)
+        (last,) = deque(self.stream(question, history, within=within), maxlen=1)
         assert isinstance(last, Finished)
         return last.answer
 
-    def stream(self, question: str, history: Sequence[Message] = ()) -> Iterator[Event]:
+    def stream(self, question: str, history: Sequence[Message] = (), within: Filter | None = None) -> Iterator[Event]:
         """The passages, the answer's text as it is written, and the answer with its citations.
 
         Where no passage is close enough to the question, the answer is the abstention and the language model is
-        not called. Closing the iterator stops the generation.
+        not called. Only documents that `within` matches are used; where none does, there are no passages either.
+        Closing the iterator stops the generation.
 
         Raises:
             QuestionError: the question is empty or too long.
@@ -91,7 +93,7 @@ class Rag:
         """
         clock = _Clock()
         question = self._retriever.checked(question)
-        hits = self._retriever.search(question, self.settings.passages)
+        hits = self._retriever.search(question, self.settings.passages, within=within)
         retrieve_ms = clock.lap()
         if not self._relevant(hits):
             yield Retrieved(tuple(hits))

@@ -13,6 +13,7 @@
     ├── LLMError
     │   └── LLMUnreachable    no answer from the language model's server
     ├── QuestionError         a question that is empty or too long
+    ├── FilterError           a filter that names what there is not
     ├── IngestError
     │   └── ParseError        a file that cannot be read
     ├── BenchError            a benchmark that cannot run
@@ -80,6 +81,10 @@ class LLMUnreachable(LLMError):
 
 class QuestionError(FootnoteError):
     """A question that is empty or too long."""
+
+
+class FilterError(FootnoteError):
+    """A filter that names a document, folder, type or key that there is not, or days in the wrong order."""
 
 
 class IngestError(FootnoteError):

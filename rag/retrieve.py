@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from rag.embed import Embedder
 from rag.errors import QuestionError
+from rag.filter import Filter
 from rag.fuse import Scores, convex, feedback, rrf
 from rag.settings import Settings
 from rag.sparse import encode_query
@@ -30,10 +31,11 @@ class Retriever:
     def __init__(self, store: Store, embedder: Embedder, settings: Settings) -> None:
         self._store, self._embedder, self._settings = store, embedder, settings
 
-    def search(self, question: str, k: int) -> list[Hit]:
+    def search(self, question: str, k: int, within: Filter | None = None) -> list[Hit]:
         """The `k` best passages, best first; the same question gives the same list.
 
-        Documents may be replaced meanwhile: all passages of a document are of one revision.
+        Only passages that `within` matches are found; where it matches none, nothing is. Documents may be replaced
+        meanwhile: all passages of a document are of one revision.
 
         Raises:
             QuestionError: the question is empty or longer than `max_question_chars`.
@@ -42,7 +44,7 @@ class Retriever:
         dense, sparse = self._embedder.embed_query(question), encode_query(question)
         limit = max(self._settings.candidates, k)
         for _ in range(TRIES):
-            candidates = self._store.candidates(dense, sparse, limit)
+            candidates = self._store.candidates(dense, sparse, limit, within)
             ids = sorted({id_ for ranking in candidates for id_, _ in ranking})
             ranked = self._ranked(candidates, ids, dense, sparse)
             hits = self._hits(candidates, ranked[:k])

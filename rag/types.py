@@ -48,6 +48,10 @@ class Chunk:
     """Title and headings as they are searched with the passage, a line each; no part of `text`."""
     revision: str = ""
     """Names the document's content and how it was cut: a document's passages in the index all have the same."""
+    date: str = ""
+    """ISO day of the document: its own where the format has one, else its file's; empty where there is neither."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    """What the format and the user say about the document; a key may have several values."""
 
     @property
     def with_header(self) -> str:
@@ -78,6 +82,10 @@ class Document:
     """Where a failed document failed: `read`, `parse`, `chunk`, `embed` or `store`."""
     reason: str = ""
     """Why it failed, or what was left out of an indexed one; for a person to act on."""
+    date: str = ""
+    """See `Chunk.date`."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    """See `Chunk.metadata`."""
 
 
 class Via(NamedTuple):

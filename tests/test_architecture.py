@@ -26,6 +26,7 @@ PACKAGES = {
 LAYERS = {
     "rag.types": 0,
     "rag.errors": 0,
+    "rag.filter": 0,
     "rag.settings": 0,
     "rag.store.protocol": 0,
     "rag.aside": 0,
@@ -58,7 +59,7 @@ LAYERS = {
 
 SIBLINGS = {
     "rag.settings": {"rag.errors"},
-    "rag.store.protocol": {"rag.types"},
+    "rag.store.protocol": {"rag.types", "rag.filter"},
     "rag.embed": {"rag.weights"},
     "rag.llm": {"rag.weights", "rag.embed"},
     "rag.verify": {"rag.sentences", "rag.embed", "rag.sparse"},

@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ingest.catalog import Catalog
 from rag.answer import Rag
-from rag.errors import FootnoteError, LLMUnreachable, QuestionError, StoreUnreachable
+from rag.errors import FilterError, FootnoteError, LLMUnreachable, QuestionError, StoreUnreachable
+from rag.filter import Filter
 from ui import records, wire
 from ui.desk import BUSY, Desk
+from ui.narrow import checked
 
-STATUS: dict[type[FootnoteError], int] = {QuestionError: 422, StoreUnreachable: 503, LLMUnreachable: 503}
+STATUS: dict[type[FootnoteError], int] = {
+    QuestionError: 422,
+    FilterError: 422,
+    StoreUnreachable: 503,
+    LLMUnreachable: 503,
+}
 T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+
+
+class Within(BaseModel):
+    """A filter: values of one field are alternatives, all fields given must match."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: list[str] = Field([], description="Paths, with what was found inside, or file names.")
+    folders: list[str] = Field([], description="Paths; what lies below is included.")
+    types: list[str] = Field([], description="Suffixes, such as pdf.")
+    since: date | None = Field(None, description="First day.")
+    until: date | None = Field(None, description="Last day, included.")
+    metadata: dict[str, str | list[str]] = Field({}, description="Key to value, or to several that are alternatives.")
+
+    def filter(self) -> Filter:
+        """What is asked for."""
+        values = {key: [value] if isinstance(value, str) else value for key, value in self.metadata.items()}
+        metadata = tuple((key, value) for key in values for value in values[key])
+        names = (tuple(self.documents), tuple(self.folders), tuple(self.types))
+        return Filter(*names, self.since, self.until, metadata)
 
 
 class Question(BaseModel):
@@ -27,6 +56,7 @@ class Question(BaseModel):
 
     question: str
     k: int = Field(10, ge=1, le=1000, description="How many passages a search returns.")
+    filter: Within | None = Field(None, description="Which documents to use; all of them without it.")
 
 
 class Order(BaseModel):
@@ -57,6 +87,8 @@ def create_app(rag: Rag, catalog: Catalog, desk: Desk | None = None) -> FastAPI:
         status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
         return JSONResponse({"error": " ".join(str(error).split()), "kind": type(error).__name__}, status)
 
+    app.exception_handler(RequestValidationError)(_misunderstood)
+
     @app.get("/healthz")
     def healthz() -> dict[str, Any]:
         """Whether the process is up and its index answers."""
@@ -69,16 +101,30 @@ def create_app(rag: Rag, catalog: Catalog, desk: Desk | None = None) -> FastAPI:
 
     @app.post("/api/v1/search")
     def search(body: Question) -> dict[str, Any]:
-        """The passages that fit a question best."""
-        return {"hits": [records.hit(hit) for hit in rag.search(body.question, body.k)]}
+        """The passages that fit a question best; none where the filter matches no document."""
+        return {
+            "hits": [records.hit(hit) for hit in rag.search(body.question, body.k, within=_within(body, rag, catalog))]
+        }
 
     @app.post("/api/v1/ask")
     def ask(body: Question) -> dict[str, Any]:
         """An answer, every sentence checked and footnoted."""
-        return records.answer(rag.answer(body.question))
+        return records.answer(rag.answer(body.question, within=_within(body, rag, catalog)))
 
     app.include_router(_for_other_processes(desk or Desk(rag, catalog)))
     return app
+
+
+def _within(body: Question, rag: Rag, catalog: Catalog) -> Filter:
+    """The filter that a body asks for. Raises FilterError where it names what there is not."""
+    return checked(body.filter.filter() if body.filter else Filter(), catalog, rag.settings.collection)
+
+
+def _misunderstood(_request: Request, error: RequestValidationError) -> JSONResponse:
+    """What is wrong with a body, in one line."""
+    faults = [f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors()]
+    kind = FilterError if any("filter" in fault["loc"] for fault in error.errors()) else QuestionError
+    return JSONResponse({"error": " ".join("; ".join(faults).split()), "kind": kind.__name__}, 422)
 
 
 def _for_other_processes(desk: Desk) -> APIRouter:

@@ -20,9 +20,16 @@ from ui.command import (
     STOPPED,
     AsJson,
     Collection,
+    Docs,
+    Folders,
     Home,
+    Since,
+    Types,
+    Until,
+    Where,
     catalog_of,
     check_collection,
+    filter_of,
     say,
     settings_of,
     show,
@@ -30,6 +37,7 @@ from ui.command import (
 from ui.measure import bench, evaluation
 
 if TYPE_CHECKING:
+    from rag.filter import Filter
     from rag.settings import Settings
 
 app = typer.Typer(
@@ -92,6 +100,12 @@ def _watch(settings: Settings, folders: Sequence[Path], as_json: bool) -> None:
 def search(
     question: str,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages.")] = 10,
+    doc: Docs = None,
+    folder: Folders = None,
+    type_: Types = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
     as_json: AsJson = False,
     collection: Collection = None,
     home: Home = None,
@@ -102,10 +116,13 @@ def search(
     from rag.answer import Rag
     from ui import records, terminal
 
-    with Rag.open(settings_of(home, collection)) as rag:
+    settings = settings_of(home, collection)
+    within = filter_of(settings, doc, folder, type_, since, until, where)
+    with Rag.open(settings) as rag:
         started = perf_counter()
-        hits = rag.search(question, k)
+        hits = rag.search(question, k, within=within)
         elapsed = round((perf_counter() - started) * 1000, 1)
+    _say_if_nothing_matched(within, hits)
     record = {"hits": [records.hit(hit) for hit in hits], "timings_ms": {"total": elapsed}}
     show(record, terminal.hits(hits), as_json)
 
@@ -113,6 +130,12 @@ def search(
 @app.command()
 def ask(
     question: str,
+    doc: Docs = None,
+    folder: Folders = None,
+    type_: Types = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
     as_json: AsJson = False,
     collection: Collection = None,
     home: Home = None,
@@ -121,23 +144,48 @@ def ask(
     from rag.answer import Rag
     from ui import records, terminal
 
-    with Rag.open(settings_of(home, collection)) as rag:
+    settings = settings_of(home, collection)
+    within = filter_of(settings, doc, folder, type_, since, until, where)
+    with Rag.open(settings) as rag:
         if as_json:
-            show(records.answer(rag.answer(question)), "", True)
+            answer = rag.answer(question, within=within)
+            show(records.answer(answer), "", True)
         else:
-            terminal.stream_answer(rag.stream(question))
+            answer = terminal.stream_answer(rag.stream(question, within=within))
+    _say_if_nothing_matched(within, answer.hits)
+
+
+def _say_if_nothing_matched(within: Filter, found: Sequence[object]) -> None:
+    """By meaning, every passage that a filter matches is found; so where nothing is, it matches none."""
+    from ui.narrow import NO_MATCH
+
+    if not (found or within.empty):
+        say(NO_MATCH)
 
 
 @app.command()
-def docs(as_json: AsJson = False, collection: Collection = None, home: Home = None) -> None:
+def docs(
+    doc: Docs = None,
+    folder: Folders = None,
+    type_: Types = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
     """List the documents with their status, pages, passages, and why some failed."""
     from ui import records, terminal
+    from ui.narrow import matching
 
     settings = settings_of(home, collection)
+    within = filter_of(settings, doc, folder, type_, since, until, where)
     catalog = catalog_of(settings)
-    found = catalog.documents(settings.collection)
-    if not found:
+    found = matching(catalog.documents(settings.collection), within)
+    if within.empty and not found:
         check_collection(settings, catalog)
+    _say_if_nothing_matched(within, found)
     record = {"collection": settings.collection, "documents": [records.document(d) for d in found]}
     show(record, terminal.documents(found, settings.collection), as_json)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from ingest.catalog import Catalog
+    from rag.filter import Filter, Pairs
     from rag.settings import Settings
 
 STOPPED = 1
@@ -23,6 +26,28 @@ Collection = Annotated[
 Home = Annotated[
     Path | None,
     typer.Option("--home", metavar="DIR", help="Home directory (default: $FOOTNOTE_HOME, else ~/.footnote)."),
+]
+DAY = "%Y-%m-%d"
+Docs = Annotated[
+    list[str] | None,
+    typer.Option("--doc", metavar="DOC", help="Only this document: a path or a file name; repeatable."),
+]
+Folders = Annotated[
+    list[str] | None, typer.Option("--folder", metavar="DIR", help="Only documents below this folder; repeatable.")
+]
+Types = Annotated[
+    list[str] | None, typer.Option("--type", metavar="SUFFIX", help="Only documents of this type: pdf; repeatable.")
+]
+Since = Annotated[
+    datetime | None,
+    typer.Option("--since", formats=[DAY], metavar="YYYY-MM-DD", help="Only documents from this day on."),
+]
+Until = Annotated[
+    datetime | None, typer.Option("--until", formats=[DAY], metavar="YYYY-MM-DD", help="Only documents up to this day.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="KEY=VALUE", help="Only documents with this metadata: author=Ana; repeatable."),
 ]
 
 
@@ -54,6 +79,49 @@ def check_collection(settings: Settings, catalog: Catalog) -> None:
             f"no collection {settings.collection!r}; there are: {', '.join(known) or 'none yet'}; "
             f"run `footnote ingest PATH --collection {settings.collection}` to make it"
         )
+
+
+def pairs_of(given: Iterable[str] | None, flag: str) -> Pairs:
+    """`KEY=VALUE` as pairs. Raises BadParameter."""
+    split = [(text, *text.partition("=")) for text in given or ()]
+    for text, key, sign, _ in split:
+        if not (key.strip() and sign):
+            raise typer.BadParameter(f"KEY=VALUE is expected, not {text!r}", param_hint=flag)
+    return tuple((key.strip(), value.strip()) for _, key, _, value in split)
+
+
+def filter_of(
+    settings: Settings,
+    documents: list[str] | None,
+    folders: list[str] | None,
+    types: list[str] | None,
+    since: datetime | None,
+    until: datetime | None,
+    where: list[str] | None,
+) -> Filter:
+    """The filter that the flags add up to, checked against the catalog.
+
+    Raises:
+        FilterError: it names what there is not.
+        CollectionMissing: there is a filter, but no such collection.
+    """
+    from rag.filter import Filter
+
+    within = Filter(
+        tuple(documents or ()),
+        tuple(folders or ()),
+        tuple(types or ()),
+        since.date() if since else None,
+        until.date() if until else None,
+        pairs_of(where, "--where"),
+    )
+    if within.empty:
+        return within
+    from ui.narrow import checked
+
+    catalog = catalog_of(settings)
+    check_collection(settings, catalog)
+    return checked(within, catalog, settings.collection)
 
 
 def say(message: str) -> None:

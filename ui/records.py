@@ -60,7 +60,10 @@ def answer(record: Answer) -> dict[str, Any]:
 
 def document(record: Document) -> dict[str, Any]:
     """One row of `footnote docs`."""
-    return asdict(record)
+    values: dict[str, list[str]] = {}
+    for key, value in record.metadata:
+        values.setdefault(key, []).append(value)
+    return {**asdict(record), "metadata": values}
 
 
 def summary(record: Summary, quarantine: PurePath | None) -> dict[str, Any]:
@@ -89,6 +92,7 @@ def audit(record: Report, repaired: int) -> dict[str, Any]:
         "orphans": record.orphans,
         "bad_vectors": record.bad_vectors,
         "bad_texts": record.bad_texts,
+        "bad_metadata": record.bad_metadata,
         "sampled": record.sampled,
         "changed": record.changed,
         "repaired": repaired,

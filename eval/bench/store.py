@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rag.errors import BenchError
+from rag.filter import Filter
 from rag.fuse import rrf
 from rag.store.edge import EdgeStore
 from rag.store.protocol import BM25, DENSE, Candidates, Store
@@ -45,8 +46,8 @@ EMBEDDER = "random"
 class LocalMode(ServerStore):
     """The peer, asked the way its guide does: its IDF is exact without the corpus that a server must be told."""
 
-    def candidates(self, dense: Vectors, sparse: SparseVector, limit: int) -> Candidates:
-        """The best chunks by cosine and by BM25."""
+    def candidates(self, dense: Vectors, sparse: SparseVector, limit: int, within: Filter | None = None) -> Candidates:
+        """The best chunks by cosine and by BM25; the benchmark filters none."""
         from qdrant_client import models
 
         words = models.SparseVector(indices=list(sparse.indices), values=list(sparse.values))

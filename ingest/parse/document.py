@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
+
+from rag.filter import Pairs
 
 _NEWLINES = re.compile(r"\r\n?|[\f\v\x85\u2028\u2029]")
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u00ad\u200b\u2060\ufeff\ufffe\uffff\ud800-\udfff]")
@@ -16,6 +19,13 @@ _NO_TITLE = re.compile(
     r"untitled|microsoft \w+ -|(word )?document\d*$|.*\.(docx?|xlsx?|pptx?|html?|pdf|indd|tex|dvi|qxp|fm|txt|md)$",
     re.IGNORECASE,
 )
+
+
+_DAY = re.compile(r"\s*(?:D:)?(\d{4})(?:-?(\d\d))?(?:-?(\d\d))?")
+_FIRST_YEAR = 1970
+"""What programs and cameras call an earlier day is a clock that was never set."""
+_LONGEST_VALUE = 500
+"""Characters of a value of the metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,10 @@ class ParsedDocument:
     """What could not be read, for a person to act on, such as `pages 3-7 have no text layer`."""
     members: tuple[Member, ...] = ()
     """Documents inside this one; their text is not part of this one's."""
+    date: str = ""
+    """The document's own ISO day, such as a mail's; empty where the format has none, or none that can be."""
+    metadata: Pairs = ()
+    """What the format says about the document; see `pairs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,28 @@ def pick_title(*candidates: str) -> str:
     """The first candidate that is a title, on one line: no program's placeholder, no file's name. Else empty."""
     lines = (" ".join(clean(candidate).split()) for candidate in candidates)
     return next((line for line in lines if re.search(r"\w", line) and not _NO_TITLE.match(line)), "")
+
+
+def pairs(*found: tuple[str, str]) -> Pairs:
+    """Keys and values, cleaned, on one line each; without empty values, and each once."""
+    cleaned = ((key, " ".join(clean(value).split())[:_LONGEST_VALUE]) for key, value in found)
+    return tuple(dict.fromkeys((key, value) for key, value in cleaned if value))
+
+
+def day(*candidates: str) -> str:
+    """The ISO day of the first candidate that begins with a date; empty without one.
+
+    Dates come as in PDF (`D:20240517093000`) and in XML (`2024-05-17T09:30:00Z`); those before 1970 are mistakes.
+    """
+    for candidate in candidates:
+        found = _DAY.match(candidate)
+        try:
+            made = date(*(int(part or 1) for part in found.groups())) if found else date.min
+        except ValueError:
+            continue
+        if made.year >= _FIRST_YEAR:
+            return made.isoformat()
+    return ""
 
 
 def assemble(title: str, pieces: Iterable[Piece], pages: int = 1, notes: tuple[str, ...] = ()) -> ParsedDocument:

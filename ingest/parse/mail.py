@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from email import message_from_bytes
 from email.message import Message
 from email.parser import BytesHeaderParser
+from email.utils import getaddresses, parsedate_to_datetime
 from io import BytesIO
 from pathlib import Path
 
-from ingest.parse.document import Context, ParsedDocument, Piece, assemble, pick_title
+from ingest.parse.document import Context, ParsedDocument, Piece, assemble, day, pairs, pick_title
 from ingest.parse.header import header, words
 from ingest.parse.html import from_html
 from ingest.parse.members import Spool, file_name, left_out, pieces_of
@@ -27,6 +28,8 @@ from ingest.parse.signed import is_envelope, signed_content
 from ingest.parse.text import decode
 from rag.errors import ParseError
 
+_MOST_PEOPLE = 100
+"""Of a header, that can be filtered by."""
 _SHOWN = ("From", "To", "Cc", "Bcc", "Date")
 _MAX_MISSING = 0.2
 """Part of the HTML version's words that the plain one may lack."""
@@ -131,7 +134,24 @@ def from_message(message: Message, name: str, context: Context) -> ParsedDocumen
     if spool.members:
         pieces.append(Piece(f"Attachments: {', '.join(member.name for member in spool.members)}", headings=under))
     notes = (*dict.fromkeys(found.notes), *left_out(found.lost))
-    return replace(assemble(pick_title(subject) or name, pieces, notes=notes), members=tuple(spool.members))
+    parsed = assemble(pick_title(subject) or name, pieces, notes=notes)
+    said = pairs(*_people(message, "From"), *_people(message, "To"), ("subject", subject))
+    return replace(parsed, members=tuple(spool.members), date=_day(message), metadata=said)
+
+
+def _people(message: Message, name: str) -> Iterator[tuple[str, str]]:
+    """The names and the addresses in a header, one by one."""
+    raw = [str(value) for key, value in message.raw_items() if key.lower() == name.lower()]
+    for shown, address in getaddresses(raw)[:_MOST_PEOPLE]:
+        yield from ((name.lower(), words(shown)), (name.lower(), address))
+
+
+def _day(message: Message) -> str:
+    """The day on which a message was sent, where its sender was."""
+    try:
+        return day(parsedate_to_datetime(header(message, "Date")).isoformat())
+    except (ValueError, TypeError, IndexError, OverflowError):  # whatever is wrong with the header
+        return ""
 
 
 def _walk(part: Message) -> _Found:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ingest.parse.document import ParsedDocument, Piece, assemble, pick_title
 from ingest.parse.numbers import general
+from ingest.parse.opendocument import about
 from ingest.parse.package import Package, local
 from ingest.parse.rows import Sheet, one_line
 from rag.errors import ParseError
@@ -62,7 +63,8 @@ def parse_ods(path: Path) -> ParsedDocument:
         title = "" if meta is None else str(next(meta.iter("{*}title"), meta).text or "")
         if not reader.pages:
             raise ParseError("it has no sheets; open it in the program that it comes from and save it anew")
-        return assemble(pick_title(title) or path.stem, pieces, reader.pages, tuple(reader.notes))
+        parsed = assemble(pick_title(title) or path.stem, pieces, reader.pages, tuple(reader.notes))
+        return parsed if meta is None else about(parsed, meta)
 
 
 def is_locked(path: Path) -> bool:

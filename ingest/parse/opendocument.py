@@ -10,12 +10,13 @@ import posixpath
 import re
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ingest.parse.archive import open_zip, read_member
-from ingest.parse.document import Context, ParsedDocument, pick_title
+from ingest.parse.document import Context, ParsedDocument, day, pairs, pick_title
 from ingest.parse.html import from_html
 from rag.errors import ParseError
 
@@ -25,6 +26,7 @@ _DROPPED = ("tracked-changes", "forms", "event-listeners", "sequence-decls", "va
 _ASIDE = ("text-box", "custom-shape", "rect", "ellipse", "line", "connector", "polygon", "path")
 """What hangs on a paragraph and shows beside it: it follows the paragraph."""
 _RUNNING = ("header-first", "header", "header-left", "footer-first", "footer", "footer-left")
+_PROPERTIES = ("date", "creation-date", "initial-creator", "creator")
 _MOST_REPEATED = 1_000
 """Cells or rows of the same content; spreadsheets fill up with empty ones."""
 
@@ -44,7 +46,14 @@ def parse_odt(path: Path, context: Context) -> ParsedDocument:
         body = "".join(map(writer.html, content.iter(f"{_OFFICE}text")))
         top, bottom = writer.running(styles)
     titles = ["".join(node.itertext()) for node in meta.iter("{*}title")]
-    return from_html(f"<body>{top}{body}{bottom}</body>", path.stem, title=pick_title(*titles))
+    return about(from_html(f"<body>{top}{body}{bottom}</body>", path.stem, title=pick_title(*titles)), meta)
+
+
+def about(parsed: ParsedDocument, meta: Any) -> ParsedDocument:
+    """A document with the day and the author that its `meta.xml` gives."""
+    said = [str(next((node.text for node in meta.iter(f"{{*}}{name}")), "") or "") for name in _PROPERTIES]
+    changed, made, first, last = said
+    return replace(parsed, date=day(changed, made), metadata=pairs(("author", first.strip() or last)))
 
 
 class _Package:

@@ -10,9 +10,12 @@ import posixpath
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
+
+from ingest.parse.document import ParsedDocument, day, pairs
 
 _UNREADABLE = (KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
@@ -105,9 +108,17 @@ class Package:
 
     def title(self) -> str:
         """The title that the file's properties give, where they do."""
+        return self._property("title")
+
+    def about(self, parsed: ParsedDocument) -> ParsedDocument:
+        """A document with the day and the author that the file's properties give."""
+        dated = day(self._property("modified"), self._property("created"))
+        return replace(parsed, date=dated, metadata=pairs(("author", self._property("creator"))))
+
+    def _property(self, name: str) -> str:
         for part in self.related("", "core-properties"):
             root = self.xml(part, needed=False)
-            return "" if root is None else str(root.findtext("{*}title") or "")
+            return "" if root is None else str(root.findtext(f"{{*}}{name}") or "")
         return ""
 
 

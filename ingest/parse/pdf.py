@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from ingest.parse import ocr
-from ingest.parse.document import Context, Member, ParsedDocument, Piece, assemble, pick_title
+from ingest.parse.document import Context, Member, ParsedDocument, Piece, assemble, day, pairs, pick_title
 from ingest.parse.members import Spool, file_name, left_out
 from ingest.parse.outline import Entry, headed
 from rag.errors import ParseError
@@ -52,6 +52,8 @@ def parse_pdf(path: Path, context: Context) -> ParsedDocument:
             pages = [_page(document, index) for index in range(len(document))]
             texts, notes = _recognised(document, pages, context)
             title, sound = pick_title(document.get_metadata_value("Title")), _is_sound(document)
+            said = pairs(("author", document.get_metadata_value("Author")))
+            dated = day(*map(document.get_metadata_value, ("ModDate", "CreationDate")))
             entries, members = _outline(document), _attachments(document, context, notes)
         finally:
             document.close()
@@ -62,7 +64,7 @@ def parse_pdf(path: Path, context: Context) -> ParsedDocument:
     texts = [text.translate(_SYMBOL_BULLETS) for text in _join_broken_words(texts)]
     pieces = [*headed(texts, entries), *(Piece(f"- {member.name}") for member in members)]
     parsed = assemble(title or path.stem, pieces, len(texts), tuple(notes))
-    return replace(parsed, members=members)
+    return replace(parsed, members=members, date=dated, metadata=said)
 
 
 def _nothing(notes: list[str], pages: int) -> str:

@@ -53,7 +53,7 @@ def parse_xlsx(path: Path) -> ParsedDocument:
         for page, node in enumerate(sheets, start=1):
             pieces += reader.sheet(relations[reference(node, "id")].part, page, one_line(node.get("name", "")))
         title = pick_title(package.title()) or path.stem
-        return assemble(title, pieces, len(sheets), tuple(reader.notes))
+        return package.about(assemble(title, pieces, len(sheets), tuple(reader.notes)))
 
 
 def _book(package: Package, main: str, root: Any) -> _Book:

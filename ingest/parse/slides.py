@@ -64,7 +64,7 @@ class _Deck:
         title = (
             pick_title(*(text for text in (self._package.title(), *headings) if not _NO_TITLE.fullmatch(text))) or name
         )
-        return assemble(title, pieces, len(slides), tuple(filter(None, notes)))
+        return self._package.about(assemble(title, pieces, len(slides), tuple(filter(None, notes))))
 
     def _slides(self) -> list[str]:
         """The parts of the slides in the order in which they are shown."""

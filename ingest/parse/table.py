@@ -34,8 +34,8 @@ from ingest.parse.word import parse_docx
 from ingest.parse.xls import parse_xls
 from rag.errors import ParseError
 
-PARSER_VERSION = "2"
-"""Changes whenever some file's text or blocks would come out differently; the index is then brought up to date."""
+PARSER_VERSION = "3"
+"""Changes whenever what is read of some file would come out differently; the index is then brought up to date."""
 
 Parser = Callable[[Path, Context], ParsedDocument]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.parse.document import ParsedDocument, assemble, pick_title
+from ingest.parse.package import Package
 from ingest.parse.via_unstructured import docx_elements, pieces
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -48,7 +49,8 @@ def parse_docx(path: Path) -> ParsedDocument:
     found = list(pieces(docx_elements(opened.getvalue())))
     headings = (piece.text for piece in found if piece.kind == "heading")
     title = pick_title(document.core_properties.title or "", *headings) or path.stem
-    return assemble(title, found, max((piece.page or 1 for piece in found), default=1))
+    with Package(path) as package:  # python-docx makes up what a file does not say: that it was changed just now
+        return package.about(assemble(title, found, max((piece.page or 1 for piece in found), default=1)))
 
 
 def _as_document(path: Path) -> BytesIO:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rag.errors import StoreMismatch
-from rag.store.points import HIDDEN, identity
+from rag.store.points import INDEXED, identity
 from rag.store.protocol import BM25, DENSE
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 PREFIX = "footnote-"
 RECORD = "footnote"
 """Key of our record in a collection's metadata."""
-INDEXED = {"doc_id": "keyword", HIDDEN: "integer"}
-"""Payload fields that are looked up."""
 
 
 class Collections:

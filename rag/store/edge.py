@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rag.errors import StoreError
+from rag.filter import Filter
 from rag.store import shard as edge
 from rag.store import swap
 from rag.store.gate import Gate
@@ -135,10 +136,12 @@ class EdgeStore:
                 edge.delete(shard, doc_id)
             self._finish()
 
-    def candidates(self, dense: npt.NDArray[np.float32], sparse: SparseVector, limit: int) -> Candidates:
+    def candidates(
+        self, dense: npt.NDArray[np.float32], sparse: SparseVector, limit: int, within: Filter | None = None
+    ) -> Candidates:
         """The best chunks by cosine and by BM25, found in one pass over the index. Raises StoreError."""
         with self._use() as shard:
-            search, retrievers = edge.searcher(shard, dense, sparse, self._dim, self._filtering)
+            search, retrievers = edge.searcher(shard, dense, sparse, self._dim, self._filtering, within)
             return settled(search, retrievers, limit)
 
     def compare(self, ids: Sequence[str], sparse: SparseVector) -> Compared:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag.errors import CollectionMissing
 from rag.settings import Settings
-from rag.store.points import FORMAT
+from rag.store.points import embedder_of
 from rag.store.protocol import Space, Store
 
 if TYPE_CHECKING:
@@ -122,10 +122,7 @@ def index_identity(settings: Settings) -> tuple[int, str] | None:
     record = _record(settings)
     if record is None:
         return None
-    embedder = str(record.get("embedder", ""))
-    if record.get("format") != FORMAT:
-        embedder = f"{embedder} in format {record.get('format')}, not {FORMAT}"
-    return int(record.get("dim", 0)), embedder
+    return int(record.get("dim", 0)), embedder_of(record)
 
 
 def _record(settings: Settings) -> dict[str, Any] | None:

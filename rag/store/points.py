@@ -12,14 +12,28 @@ import numpy as np
 import numpy.typing as npt
 
 from rag.errors import StoreError, StoreMismatch
+from rag.filter import DAY, FACTS, FOLDERS, NAMES, TYPE, marks
 from rag.store.protocol import BM25, DENSE, Candidates, Compared, Ranking
 from rag.types import Chunk, IndexedChunk, SparseVector
 
-FORMAT = 2
+FORMAT = 3
 """Raised when what is kept changes, so that an older index is refused and not misread."""
 
 HIDDEN = "hidden"
 """Payload key that only hidden points have. Its value is 1, not true: Qdrant Edge's `MatchValue(True)` looks for 1."""
+
+INDEXED = {
+    "doc_id": "keyword",
+    HIDDEN: "integer",
+    NAMES: "keyword",
+    FOLDERS: "keyword",
+    TYPE: "keyword",
+    FACTS: "keyword",
+    DAY: "integer",
+}
+"""Payload fields that are looked up."""
+_DERIVED = {HIDDEN, NAMES, FOLDERS, TYPE, FACTS, DAY}
+"""Those that say nothing that the others do not."""
 
 MARGIN = 16
 """How many more than `limit` to ask for, so that most groups of equal scores at the cut are seen whole."""
@@ -31,6 +45,12 @@ Search = Callable[[Mapping[str, int]], Mapping[str, Ranking]]
 def identity(dim: int, embedder_id: str) -> dict[str, Any]:
     """What is written beside a new index, to tell later whether vectors fit it."""
     return {"format": FORMAT, "dim": dim, "embedder": embedder_id}
+
+
+def embedder_of(record: Mapping[str, Any]) -> str:
+    """Whose vectors an index holds; one of another format is no embedder's, and has to be built anew."""
+    embedder, found = str(record.get("embedder", "")), record.get("format")
+    return embedder if found == FORMAT else f"{embedder} in format {found}, not {FORMAT}"
 
 
 def check_identity(found: Mapping[str, Any], dim: int, embedder_id: str, index: str) -> None:
@@ -45,10 +65,8 @@ def check_identity(found: Mapping[str, Any], dim: int, embedder_id: str, index: 
     Raises:
         StoreMismatch: they differ.
     """
-    expected = identity(dim, embedder_id)
-    differences = [
-        f"{key} {found.get(key)!r}, not {value!r}" for key, value in expected.items() if found.get(key) != value
-    ]
+    pairs = {"dim": (found.get("dim"), dim), "embedder": (embedder_of(found), embedder_id)}
+    differences = [f"{key} {there!r}, not {here!r}" for key, (there, here) in pairs.items() if there != here]
     if differences:
         raise StoreMismatch(
             f"{index} was built with {', '.join(differences)}; run `footnote ingest` to build it anew beside the old "
@@ -72,6 +90,9 @@ def to_payload(item: IndexedChunk) -> dict[str, Any]:
         "header": chunk.header,
         "context": chunk.context,
         "revision": chunk.revision,
+        "date": chunk.date,
+        "metadata": [list(pair) for pair in chunk.metadata],
+        **marks(chunk),
     }
     return payload | {HIDDEN: 1} if item.hidden else payload
 
@@ -83,10 +104,10 @@ def to_chunk(id_: str, payload: Mapping[str, Any] | None) -> Chunk:
         StoreError: a field is missing, so that something else wrote the point.
     """
     try:
-        fields = dict(payload or {})
-        fields.pop(HIDDEN, None)
-        return Chunk(id=id_, headings=tuple(fields.pop("headings")), **fields)
-    except (KeyError, TypeError) as error:
+        fields = {key: value for key, value in (payload or {}).items() if key not in _DERIVED}
+        metadata = tuple((key, value) for key, value in fields.pop("metadata", ()))
+        return Chunk(id=id_, headings=tuple(fields.pop("headings")), metadata=metadata, **fields)
+    except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"point {id_} has other fields than a passage of Footnote ({error}); "
             "another program wrote to this collection: ingest into a new one with --collection NAME"

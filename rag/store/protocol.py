@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rag.filter import Filter
 from rag.types import Chunk, IndexedChunk, SparseVector, Vectors
 
 DENSE = "dense"
@@ -64,10 +65,12 @@ class Store(Protocol):
     def delete(self, doc_id: str) -> None:
         """Remove a document's chunks, hidden ones too."""
 
-    def candidates(self, dense: npt.NDArray[np.float32], sparse: SparseVector, limit: int) -> Candidates:
+    def candidates(
+        self, dense: npt.NDArray[np.float32], sparse: SparseVector, limit: int, within: Filter | None = None
+    ) -> Candidates:
         """The `limit` best chunks by cosine and the `limit` best by BM25 (those sharing a term), in one round trip.
 
-        `dense` has shape (dim,). IDF is taken from the whole collection.
+        `dense` has shape (dim,). Only chunks that `within` matches; IDF is taken from the whole collection even so.
         """
 
     def compare(self, ids: Sequence[str], sparse: SparseVector) -> Compared:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rag.errors import StoreError, StoreMismatch
+from rag.filter import Condition, Filter, OneOf, conditions
 from rag.store.aliases import Collections
 from rag.store.points import (
     HIDDEN,
@@ -152,7 +153,9 @@ class ServerStore:
         doomed = models.FilterSelector(filter=models.Filter(must=[_is("doc_id", doc_id)]))
         self._call(lambda client, name: client.delete(name, doomed, wait=True))
 
-    def candidates(self, dense: npt.NDArray[np.float32], sparse: SparseVector, limit: int) -> Candidates:
+    def candidates(
+        self, dense: npt.NDArray[np.float32], sparse: SparseVector, limit: int, within: Filter | None = None
+    ) -> Candidates:
         """The best chunks by cosine and by BM25, in one request. Raises StoreError.
 
         A group of equal scores that is longer than the request looks ahead costs another one (see `settled`).
@@ -160,7 +163,8 @@ class ServerStore:
         queries: dict[str, Any] = {DENSE: to_vector(dense, self._dim, "the question")}
         if sparse.indices:
             queries[BM25] = _sparse(sparse)
-        return self._call(lambda client, name: settled(partial(_search, client, name, queries), queries, limit))
+        chosen = _visible(within)
+        return self._call(lambda client, name: settled(partial(_search, client, name, queries, chosen), queries, limit))
 
     def compare(self, ids: Sequence[str], sparse: SparseVector) -> Compared:
         """The vectors and BM25 scores of these chunks, in one request. Raises StoreError."""
@@ -284,12 +288,11 @@ def _scroll(
 
 
 def _search(
-    client: QdrantClient, collection: str, queries: Mapping[str, Any], wanted: Mapping[str, int]
+    client: QdrantClient, collection: str, queries: Mapping[str, Any], chosen: models.Filter, wanted: Mapping[str, int]
 ) -> Mapping[str, Ranking]:
     """What each retriever finds, in one request."""
     from qdrant_client import models
 
-    visible = _visible()
     params = {BM25: _exact_idf()}
     asked = [
         models.QueryRequest(
@@ -297,7 +300,7 @@ def _search(
             using=system,
             limit=n,
             with_payload=False,
-            filter=visible,
+            filter=chosen,
             params=params.get(system),
         )
         for system, n in wanted.items()
@@ -330,10 +333,20 @@ def _compare(client: QdrantClient, collection: str, ids: Sequence[str], sparse: 
     return compared(ids, vectors, [(str(point.id), point.score) for each in found for point in each.points], dim)
 
 
-def _visible() -> models.Filter:
+def _visible(within: Filter | None = None) -> models.Filter:
+    """The points to search."""
     from qdrant_client import models
 
-    return models.Filter(must_not=[_is(HIDDEN, 1)])
+    wanted: list[Any] = [models.Filter(should=list(map(_condition, group))) for group in conditions(within or Filter())]
+    return models.Filter(must=wanted or None, must_not=[_is(HIDDEN, 1)])
+
+
+def _condition(condition: Condition) -> models.FieldCondition:
+    from qdrant_client import models
+
+    if isinstance(condition, OneOf):
+        return models.FieldCondition(key=condition.key, match=models.MatchAny(any=list(condition.values)))
+    return models.FieldCondition(key=condition.key, range=models.Range(gte=condition.low, lte=condition.high))
 
 
 def _exact_idf() -> models.SearchParams:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rag.store.points import HIDDEN, Search, batches, to_indexed, to_payload, to_vector
+from rag.filter import Condition, Filter, OneOf, conditions
+from rag.store.points import HIDDEN, INDEXED, Search, batches, to_indexed, to_payload, to_vector
 from rag.store.protocol import BM25, DENSE, Ranking
 from rag.types import IndexedChunk, SparseVector
 
@@ -36,8 +37,9 @@ def create(path: Path, dim: int) -> None:
 
     path.mkdir(parents=True)
     shard = EdgeShard.create(str(path), _config(dim))
-    shard.update(UpdateOperation.create_field_index("doc_id", PayloadSchemaType.Keyword))
-    shard.update(UpdateOperation.create_field_index(HIDDEN, PayloadSchemaType.Integer))
+    kinds = {"keyword": PayloadSchemaType.Keyword, "integer": PayloadSchemaType.Integer}
+    for field, kind in INDEXED.items():
+        shard.update(UpdateOperation.create_field_index(field, kinds[kind]))
     close(shard)
 
 
@@ -111,7 +113,12 @@ def any_hidden(shard: Any) -> bool:
 
 
 def searcher(
-    shard: Any, dense: npt.NDArray[np.float32], sparse: SparseVector, dim: int, filtered: bool
+    shard: Any,
+    dense: npt.NDArray[np.float32],
+    sparse: SparseVector,
+    dim: int,
+    filtered: bool,
+    within: Filter | None = None,
 ) -> tuple[Search, Sequence[str]]:
     """A search for `settled`, and the retrievers that have something to look for.
 
@@ -121,18 +128,19 @@ def searcher(
         sparse: its terms.
         dim: length of the dense vectors.
         filtered: leave hidden points out of the rankings and of the IDF.
+        within: leave what it does not match out of the rankings, but not of the IDF.
     """
     from qdrant_edge import Query, QueryBatchRequest, QueryRequest, SearchParams
 
     queries = {DENSE: Query.Nearest(to_vector(dense, dim, "the question"), using=DENSE)}
     if sparse.indices:
         queries[BM25] = Query.Nearest(_sparse(sparse), using=BM25)
-    visible = _visible(filtered)
-    params = {DENSE: SearchParams(hnsw_ef=EF), BM25: _exact_idf(visible)}
+    chosen = _visible(filtered, within)
+    params = {DENSE: SearchParams(hnsw_ef=EF), BM25: _exact_idf(_visible(filtered))}
 
     def search(wanted: Mapping[str, int]) -> Mapping[str, Ranking]:
         asked = [
-            QueryRequest(limit=n, query=queries[name], with_payload=False, filter=visible, params=params[name])
+            QueryRequest(limit=n, query=queries[name], with_payload=False, filter=chosen, params=params[name])
             for name, n in wanted.items()
         ]
         answers = shard.query_batch(QueryBatchRequest(asked))
@@ -164,10 +172,21 @@ def compare(shard: Any, ids: Sequence[str], sparse: SparseVector, filtered: bool
     return vectors, [(str(point.id), point.score) for point in found]
 
 
-def _visible(filtered: bool) -> Any:
-    from qdrant_edge import Filter
+def _visible(filtered: bool, within: Filter | None = None) -> Any:
+    """The points to search; None for all."""
+    from qdrant_edge import Filter as EdgeFilter
 
-    return Filter(must_not=[_is(HIDDEN, 1)]) if filtered else None
+    hidden = [_is(HIDDEN, 1)] if filtered else []
+    wanted: list[Any] = [EdgeFilter(should=list(map(_condition, group))) for group in conditions(within or Filter())]
+    return EdgeFilter(must=wanted, must_not=hidden) if wanted or hidden else None
+
+
+def _condition(condition: Condition) -> Any:
+    from qdrant_edge import FieldCondition, MatchAny, RangeFloat
+
+    if isinstance(condition, OneOf):
+        return FieldCondition(condition.key, match=MatchAny(list(condition.values)))
+    return FieldCondition(condition.key, range=RangeFloat(gte=condition.low, lte=condition.high))
 
 
 def _exact_idf(corpus: Any) -> Any:

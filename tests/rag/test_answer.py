@@ -12,6 +12,7 @@ from ingest.parse.document import Context
 from ingest.parse.table import parse
 from rag.answer import MOST_CITATIONS
 from rag.errors import CollectionMissing, LLMError, QuestionError
+from rag.filter import Filter
 from rag.prompt import ABSTENTION
 from rag.store.opening import open_store
 from rag.store.protocol import DENSE
@@ -184,6 +185,16 @@ def test_a_collection_without_documents_declines(open_rag: OpenRag) -> None:
     llm = ParrotLLM(INVENTED)
     answer = open_rag({}, llm).answer(QUESTION)
     assert (answer.abstained, answer.hits, llm.asked) == (True, (), [])
+
+
+def test_only_documents_that_the_filter_matches_are_used(open_rag: OpenRag) -> None:
+    llm = ParrotLLM()
+    rag = open_rag(DOCUMENTS, llm)
+    answer = rag.answer("When did the Titanic sink, and what do whales eat?", within=Filter(documents=("ships.txt",)))
+    assert {Path(hit.chunk.doc).name for hit in answer.hits} == {"ships.txt"}
+    llm.asked.clear()
+    declined = rag.answer(QUESTION, within=Filter(types=("pdf",)))
+    assert (declined.abstained, declined.hits, llm.asked) == (True, (), [])
 
 
 def test_how_near_is_near_enough_is_a_setting(open_rag: OpenRag) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from rag.embed import open_embedder
 from rag.errors import QuestionError
+from rag.filter import Filter
 from rag.fuse import RRF_K
 from rag.retrieve import Retriever
 from rag.settings import Settings
@@ -106,6 +107,17 @@ def test_feedback_finds_what_speaks_of_the_same_as_the_first_passages(open_rag: 
         return scores[related] - scores[other]
 
     assert lead(0.5) > lead(0.2) > lead(0.0)
+
+
+def test_only_documents_that_the_filter_matches_are_found(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS)
+    within = Filter(documents=("ships.txt", "gravity.txt"))
+    assert sorted(texts(rag.search("What do blue whales eat?", 5, within=within))) == [
+        DOCUMENTS["gravity.txt"],
+        DOCUMENTS["ships.txt"],
+    ]
+    assert rag.search("What do blue whales eat?", 1, within=Filter()) == rag.search("What do blue whales eat?", 1)
+    assert rag.search("What do blue whales eat?", 5, within=Filter(types=("pdf",))) == []
 
 
 def test_the_same_question_gives_the_same_list(open_rag: OpenRag) -> None:

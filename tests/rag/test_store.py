@@ -13,12 +13,14 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rag.errors import CollectionMissing, StoreError, StoreLocked, StoreMismatch
+from rag.filter import Filter
 from rag.store.edge import EdgeStore
 from rag.store.protocol import Store
 from rag.store.server import ServerStore, collections
@@ -210,6 +212,7 @@ def test_closing_twice_is_fine_and_a_closed_store_says_so(backend: Backend) -> N
         {"kind": "table", "page": 107, "headings": ("Überschrift", "日本語", "a > b", "")},
         {"text": "null \x00, emoji 🦀, clef 𝄞, combining é, right-to-left ‏שלום, quotes \"'\\, <b>", "title": ""},
         {"text": "line\r\nline\ttab\u2028separator", "doc": "C:\\docs\\ü b#1?.md", "start": 0, "end": 2**40},
+        {"date": "2024-02-29", "metadata": (("author", "Ana Lund"), ("to", "é\n=🦀"), ("to", ""))},
         {"doc_id": 'odd id: "é" / \\ 🦀', "title": "x" * 20_000},
     ],
 )
@@ -353,6 +356,73 @@ def test_an_empty_collection_finds_nothing(store: Store) -> None:
     assert store.count() == 0
     assert store.ids() == set()
     assert store.fetch([chunk(1).id]) == []
+
+
+# Filters.
+
+
+def described(count: int) -> list[IndexedChunk]:
+    """The corpus, in documents of all kinds of places, types, days and metadata."""
+    rng = np.random.default_rng(3)
+    places = ("/a", "/a/b", "/a/b.zip", "/c d/é", "notes", "")
+    names = ("x.pdf", "X.PDF", "x.tar.gz", "README", "letter.eml", "letter.eml/x.pdf", ".hidden")
+    days = ("", "0001-01-01", "2023-12-31", "2024-01-01", "2024-02-29", "9999-12-31")
+    said = (("author", "Ana Lund"), ("Author", "bo"), ("to", "Ana  Lund"), ("to", ""), ("k=e y", "v=1\nx"), ("ß", "İ"))
+    made = []
+    for one in corpus(count):
+        doc = str(rng.choice(places)) + "/" + str(rng.choice(names))
+        metadata = tuple(said[n] for n in sorted(rng.choice(6, size=rng.integers(0, 4), replace=False).tolist()))
+        fields = {"doc": doc, "doc_id": doc, "date": str(rng.choice(days)), "metadata": metadata}
+        made.append(replace(one, chunk=replace(one.chunk, **fields)))  # type: ignore[arg-type]
+    return made
+
+
+def any_filter(rng: np.random.Generator, items: list[IndexedChunk]) -> Filter:
+    """Fields filled at random, mostly with what there is."""
+
+    def some(values: list[str]) -> tuple[str, ...]:
+        wanted = rng.random() < 0.35
+        return tuple(str(each) for each in rng.choice(values, size=rng.integers(1, 3))) if wanted else ()
+
+    docs = [one.chunk.doc for one in items]
+    pairs = [pair for one in items for pair in one.chunk.metadata] + [("no such", "key"), ("AUTHOR", " ana lund ")]
+    picked = [pairs[n] for n in rng.integers(len(pairs), size=rng.integers(0, 3))] if rng.random() < 0.35 else []
+    first, last = (
+        date.fromordinal(738_880 + int(n)) if rng.random() < 0.25 else None for n in rng.integers(200, size=2)
+    )
+    return Filter(
+        some([*docs, "x.pdf", "README", "/a/letter.eml", "nothing"]),
+        some([*(str(Path(doc).parent) for doc in docs), "/", "/a", "/a/", "/nowhere"]),
+        some(["pdf", ".PDF", "gz", "eml", "", "zip"]),
+        first,
+        last,
+        tuple(picked),
+    )
+
+
+def test_only_what_a_filter_matches_is_ranked_and_the_idf_is_that_of_all(store: Store) -> None:
+    items = described(300)
+    store.upsert(items)
+    store.upsert(
+        [hidden(replace(one, chunk=replace(one.chunk, id=chunk(10_000 + n).id))) for n, one in enumerate(items[:20])]
+    )
+    cosine, bm25 = by_hand(items, *QUESTION)
+    rng, sizes = np.random.default_rng(4), set()
+    for _ in range(60):
+        within = any_filter(rng, items)
+        matched = {one.chunk.id for one in items if within.matches(one.chunk)}
+        sizes.add(len(matched))
+        found = store.candidates(*QUESTION, 15, within)
+        assert_ranking(found.dense, {id_: score for id_, score in cosine.items() if id_ in matched}, 15)
+        assert_ranking(found.bm25, {id_: score for id_, score in bm25.items() if id_ in matched}, 15)
+    assert {0, 300} < sizes
+    assert len(sizes) > 20
+
+
+def test_a_filter_that_nothing_matches_finds_nothing(store: Store) -> None:
+    store.upsert(described(10))
+    assert store.candidates(*QUESTION, 10, Filter(folders=("/nowhere",))) == ([], [])
+    assert len(store.candidates(*QUESTION, 10, Filter()).dense) == 10
 
 
 # Hidden chunks.

@@ -10,6 +10,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,12 +21,14 @@ import numpy as np
 import pytest
 
 from rag.errors import CollectionMissing, StoreError, StoreMismatch, StoreUnreachable
+from rag.filter import Filter
+from rag.store.points import FORMAT, INDEXED
 from rag.store.server import ServerStore
 from rag.types import Chunk, IndexedChunk, SparseVector
 
 OPENAPI = Path(__file__).parents[2].parent / "shared" / "qdrant-openapi.json"
 URL = "http://qdrant.test:6333"
-LIVE = "footnote-papers.aa0a07a0"
+LIVE = "footnote-papers.0ac16047"
 PATH = f"/collections/{LIVE}"
 ALIASES, LIST, CHANGE = "GET /aliases", "GET /collections", "POST /collections/aliases"
 DIM = 4
@@ -77,7 +80,7 @@ class FakeQdrant(httpx.BaseTransport):
             LIST: {"collections": []},
             CHANGE: True,
             f"PUT {PATH}": True,
-            f"GET {PATH}": collection_info({"footnote": {"format": 2, "dim": DIM, "embedder": "e"}}),
+            f"GET {PATH}": collection_info({"footnote": {"format": FORMAT, "dim": DIM, "embedder": "e"}}),
             f"PUT {PATH}/index": done,
             f"PUT {PATH}/points": done,
             f"POST {PATH}/points/delete": done,
@@ -191,6 +194,9 @@ def test_every_request_fits_qdrants_openapi_description() -> None:
     store.candidates(question, SparseVector((3,), (1.0,)), 2)
     fake.results[f"POST {PATH}/points/query/batch"] = [{"points": []}]
     store.candidates(question, SparseVector((), ()), 2)
+    everything = Filter(("a.pdf",), ("/a",), ("pdf",), date(2020, 1, 1), date(2021, 1, 1), (("author", "Ana"),))
+    store.candidates(question, SparseVector((), ()), 2, everything)
+    store.candidates(question, SparseVector((), ()), 2, Filter(until=date(2021, 1, 1)))
     store.fetch([A, B])
     store.ids()
     store.ids("doc")
@@ -220,10 +226,15 @@ def test_a_new_collection_has_both_vectors_idf_a_payload_index_and_its_embedder_
     [made] = fake.sent("PUT", PATH)
     assert made["vectors"]["dense"] == {"size": DIM, "distance": "Cosine"}
     assert made["sparse_vectors"]["bm25"] == {"modifier": "idf"}
-    assert made["metadata"]["footnote"] == {"format": 2, "dim": DIM, "embedder": "e"}
+    assert made["metadata"]["footnote"] == {"format": FORMAT, "dim": DIM, "embedder": "e"}
     assert fake.sent("PUT", f"{PATH}/index") == [
         {"field_name": "doc_id", "field_schema": "keyword"},
         {"field_name": "hidden", "field_schema": "integer"},
+        {"field_name": "names", "field_schema": "keyword"},
+        {"field_name": "folders", "field_schema": "keyword"},
+        {"field_name": "type", "field_schema": "keyword"},
+        {"field_name": "facts", "field_schema": "keyword"},
+        {"field_name": "day", "field_schema": "integer"},
     ]
 
 
@@ -231,7 +242,7 @@ def test_the_alias_is_made_last_so_that_half_a_collection_is_never_behind_it() -
     fake = FakeQdrant()
     connect(fake)
     writes = [f"{request.method} {request.url.path}" for request in fake.requests if request.method != "GET"]
-    assert writes == [f"PUT {PATH}", f"PUT {PATH}/index", f"PUT {PATH}/index", CHANGE]
+    assert writes == [f"PUT {PATH}", *[f"PUT {PATH}/index"] * len(INDEXED), CHANGE]
     made = {"alias_name": "footnote-papers", "collection_name": LIVE}
     assert fake.sent("POST", "/collections/aliases") == [{"actions": [{"create_alias": made}]}]
 
@@ -240,11 +251,11 @@ def test_a_creation_that_was_cut_short_is_finished() -> None:
     fake = FakeQdrant(**{LIST: {"collections": [{"name": LIVE}]}})
     connect(fake)
     writes = [f"{request.method} {request.url.path}" for request in fake.requests if request.method != "GET"]
-    assert writes == [f"PUT {PATH}/index", f"PUT {PATH}/index", CHANGE]
+    assert writes == [*[f"PUT {PATH}/index"] * len(INDEXED), CHANGE]
 
 
 def test_opening_a_complete_collection_writes_nothing() -> None:
-    info = collection_info({"footnote": {"format": 2, "dim": DIM, "embedder": "e"}})
+    info = collection_info({"footnote": {"format": FORMAT, "dim": DIM, "embedder": "e"}})
     fake = FakeQdrant(**aliased(LIVE), **{f"GET {PATH}": info})
     connect(fake)
     connect(fake, create=False)
@@ -288,6 +299,20 @@ def test_hidden_points_are_left_out_of_the_search_and_of_the_idf() -> None:
     assert body["searches"][1]["params"]["idf"] == {"corpus": visible}
 
 
+def test_a_filter_is_part_of_the_search_and_not_of_the_idf() -> None:
+    fake = FakeQdrant()
+    question = (np.array([0, 1, 0, 0], dtype=np.float32), SparseVector((3,), (1.0,)), 2)
+    connect(fake).candidates(*question, Filter(types=("pdf",), since=date(2024, 1, 1)))
+    [body] = fake.sent("POST", f"{PATH}/points/query/batch")
+    visible = {"must_not": [{"key": "hidden", "match": {"value": 1}}]}
+    wanted = [
+        {"should": [{"key": "type", "match": {"any": ["pdf"]}}]},
+        {"should": [{"key": "day", "range": {"gte": 738886}}]},
+    ]
+    assert [search["filter"] for search in body["searches"]] == [visible | {"must": wanted}] * 2
+    assert body["searches"][1]["params"]["idf"] == {"corpus": visible}
+
+
 def test_writes_wait_and_come_in_bounded_requests() -> None:
     fake = FakeQdrant()
     store = connect(fake)
@@ -303,7 +328,7 @@ def test_writes_wait_and_come_in_bounded_requests() -> None:
 
 
 def test_long_vectors_make_smaller_requests() -> None:
-    info = collection_info({"footnote": {"format": 2, "dim": 4096, "embedder": "e"}})
+    info = collection_info({"footnote": {"format": FORMAT, "dim": 4096, "embedder": "e"}})
     fake = FakeQdrant(**aliased(LIVE), **{f"GET {PATH}": info})
     store = connect(fake, dim=4096)
     long = np.ones(4096, dtype=np.float32) / 64
@@ -348,7 +373,7 @@ class Replaced(FakeQdrant):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.startswith(f"{PATH}/points"):
             self.requests.append(request)
-            record = {"format": 2, "dim": DIM, "embedder": self.embedder, "label": "x", "replaces": LIVE}
+            record = {"format": FORMAT, "dim": DIM, "embedder": self.embedder, "label": "x", "replaces": LIVE}
             self.results |= aliased(NEWER)
             self.results[f"GET /collections/{NEWER}"] = collection_info({"footnote": record})
             self.results[f"POST /collections/{NEWER}/points/count"] = {"count": 7}
@@ -403,7 +428,7 @@ def test_a_missing_collection_is_not_created_by_reading() -> None:
 
 
 def test_another_embedders_collection_is_refused() -> None:
-    info = collection_info({"footnote": {"format": 2, "dim": DIM, "embedder": "other"}})
+    info = collection_info({"footnote": {"format": FORMAT, "dim": DIM, "embedder": "other"}})
     with pytest.raises(StoreMismatch, match=r"'other', not 'e'; run `footnote ingest`") as caught:
         connect(FakeQdrant(**aliased(LIVE), **{f"GET {PATH}": info}))
     one_line(caught.value)

@@ -66,3 +66,40 @@ def test_a_model_that_fails_is_500_with_one_line(client: Open) -> None:
 def test_the_api_describes_itself(client: Open) -> None:
     paths = client().get("/api/openapi.json").json()["paths"]
     assert paths.keys() >= {"/healthz", "/api/v1/search", "/api/v1/ask", "/api/v1/documents"}
+
+
+def test_a_filter_narrows_a_search_and_an_answer(client: Open) -> None:
+    api = client()
+    for body, found in (({"types": ["md"], "documents": ["lease.md"]}, 1), ({"until": "2001-01-01"}, 0)):
+        question = {"question": "monthly rent of the flat", "filter": body}
+        assert len(api.post("/api/v1/search", json=question).json()["hits"]) == found
+        answer = api.post("/api/v1/ask", json=question).json()
+        assert (len(answer["hits"]), answer["abstained"]) == (found, not found)
+
+
+@pytest.mark.parametrize(
+    ("within", "says"),
+    [
+        ({"types": ["pdf"]}, "the type 'pdf'; there are: md"),
+        ({"documents": ["leas.md"]}, "similar are: lease.md"),
+        ({"folders": ["/nowhere"]}, "the folder '/nowhere'"),
+        ({"metadata": {"author": ["Ana"]}}, "the metadata key 'author'; there are: none"),
+        ({"since": "2024-02-01", "until": "2024-01-01"}, "swap them"),
+        ({"since": "2024-02-31"}, "filter.since: "),
+        ({"type": ["pdf"]}, "filter.type: Extra inputs are not permitted"),
+        ({"types": "pdf"}, "filter.types: Input should be a valid list"),
+    ],
+)
+def test_a_filter_that_cannot_be_meant_is_422_with_one_line(client: Open, within: object, says: str) -> None:
+    answer = client().post("/api/v1/search", json={"question": "rent", "filter": within})
+    assert answer.status_code == 422
+    assert answer.json()["kind"] == "FilterError"
+    assert says in answer.json()["error"]
+    assert "\n" not in answer.json()["error"]
+
+
+def test_a_body_that_is_no_question_is_422_with_one_line(client: Open) -> None:
+    answer = client().post("/api/v1/search", json={"k": 0})
+    assert answer.status_code == 422
+    assert answer.json()["kind"] == "QuestionError"
+    assert answer.json()["error"].startswith("question: Field required; k: ")
