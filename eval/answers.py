@@ -23,6 +23,7 @@ from eval.texts import best, contains, exact, recall, rouge_l, token_f1
 from rag.answer import Rag
 from rag.embed import open_embedder
 from rag.errors import FootnoteError
+from rag.filter import Filter
 from rag.settings import Settings
 from rag.types import Answer, Hit, Message, Sentence, Timings
 
@@ -117,7 +118,11 @@ def _systems(rag: Rag) -> dict[str, Reply]:
         took = Timings(0.0, total=round((time.perf_counter() - started) * 1000, 1))
         return Answer(question.question, text, not text, (Sentence(text, 0.0),), (), took, rag.llm.name)
 
-    return {PRODUCT: lambda question: rag.answer(question.question), CLOSED_BOOK: closed_book}
+    def oracle(question: Question) -> Answer:
+        # Nothing matches the name "": an unanswerable question has no right document to search.
+        return rag.answer(question.question, within=Filter(documents=question.relevant or ("",)))
+
+    return {PRODUCT: lambda question: rag.answer(question.question), CLOSED_BOOK: closed_book, ORACLE: oracle}
 
 
 def _asked(replies: Mapping[str, Reply], rag: Rag, question: Question) -> tuple[Record, Any]:

@@ -16,6 +16,7 @@ from ingest.stages import Prepared, Recipe, cut, embed
 from rag.embed import Embedder
 from rag.settings import Settings
 from rag.store.opening import open_store
+from rag.store.points import FORMAT
 from rag.store.protocol import Store
 
 NAMESPACE = UUID("5c8a1f0e-8f0b-5d3c-9b1e-7a54c1d20b66")
@@ -53,7 +54,7 @@ def open_corpus(settings: Settings, embedder: Embedder, corpus: Sequence[Entry],
 
 def key_of(corpus: Sequence[Entry], embedder: Embedder, recipe: Recipe) -> str:
     """Names a corpus as it is indexed: 16 hex digits."""
-    digest = hashlib.sha256(f"{embedder.id}\0{embedder.backend}\0{recipe.chunking}".encode())
+    digest = hashlib.sha256(f"{FORMAT}\0{embedder.id}\0{embedder.backend}\0{recipe.chunking}".encode())
     for entry in corpus:
         for part in (entry.id, entry.title, entry.text):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")

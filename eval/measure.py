@@ -61,7 +61,7 @@ def measure_answers(
         settings: how answers are made; the run is kept under their home directory.
         path: documents and questions with answers, or a file of questions about the user's collection; see `read_qa`.
         say: told how far it is.
-        brackets: what is asked besides Footnote, of `eval.answers.CLOSED_BOOK`.
+        brackets: what is asked besides Footnote, of `eval.answers.CLOSED_BOOK` and `ORACLE`.
         unanswerable: share of the documents that are left out, so that their questions have no answer.
         limit: ask so many questions only, evenly spread.
         name: see `measure_retrieval`.

@@ -22,6 +22,7 @@ from eval.stats import SEED, mean
 from ingest.stages import Recipe
 from rag.embed import Embedder
 from rag.errors import FootnoteError
+from rag.rerank import open_reranker
 from rag.retrieve import Retriever
 from rag.settings import Settings
 from rag.sparse import encode_query
@@ -107,13 +108,14 @@ def systems_over(settings: Settings, embedder: Embedder, store: Store) -> dict[s
         return rank
 
     def search(**changes: Any) -> Rank:
-        retriever = Retriever(store, embedder, settings.model_copy(update=changes))
+        chosen = settings.model_copy(update=changes)
+        retriever = Retriever(store, embedder, chosen, open_reranker(chosen))
         return lambda question: [hit.chunk for hit in retriever.search(question, depth)]
 
     ranks = {
         "bm25": half(1),
         "dense": half(0),
-        "hybrid": search(feedback=0.0),
+        "hybrid": search(feedback=0.0, rerank_model=""),
         PRODUCT: search(),
         "rank-bm25": _rank_bm25(store, depth),
     }

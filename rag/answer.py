@@ -19,6 +19,7 @@ from rag.embed import Embedder, open_embedder
 from rag.filter import Filter
 from rag.llm import LLM, open_llm
 from rag.prompt import ABSTENTION, build
+from rag.rerank import open_reranker
 from rag.retrieve import Retriever
 from rag.settings import Settings
 from rag.store.opening import open_store
@@ -29,6 +30,8 @@ from rag.verify import Support, Verifier
 MORE_CITATIONS = 0.05
 """A further passage is cited too where its support is this close to the best one's."""
 MOST_CITATIONS = 3
+COPIES = 3
+"""How many times as many passages are looked at as an answer needs, to find so many that differ."""
 Place = tuple[str, int, int]
 """A document's id with start and end of a span in it."""
 LOOP = re.compile(r"(.{2,80}?)\1{2,}\s{0,2}$", re.DOTALL)
@@ -43,7 +46,10 @@ class Rag:
 
     def __init__(self, settings: Settings, embedder: Embedder, store: Store, llm: LLM | None = None) -> None:
         self.settings, self.embedder, self.store = settings, embedder, store
-        self._retriever, self._verifier = Retriever(store, embedder, settings), Verifier(embedder)
+        self._retriever, self._verifier = (
+            Retriever(store, embedder, settings, open_reranker(settings)),
+            Verifier(embedder),
+        )
         self._llm, self._loading = llm, Lock()
 
     @classmethod
@@ -93,7 +99,7 @@ class Rag:
         """
         clock = _Clock()
         question = self._retriever.checked(question)
-        hits = self._retriever.search(question, self.settings.passages, within=within)
+        hits = self._passages(question, within)
         retrieve_ms = clock.lap()
         if not self._relevant(hits):
             yield Retrieved(tuple(hits))
@@ -124,6 +130,13 @@ class Rag:
             if abstained
             else Answer(question, text.strip(), False, checked, used, timings, llm.name)
         )
+
+    def _passages(self, question: str, within: Filter | None) -> list[Hit]:
+        """What the answer is written from: a passage that is there in several copies, in copied files, counts once."""
+        wanted, chosen = self.settings.passages, dict[str, Hit]()
+        for hit in self._retriever.search(question, COPIES * wanted, within=within):
+            chosen.setdefault(" ".join(hit.chunk.with_header.casefold().split()), hit)
+        return list(chosen.values())[:wanted]
 
     def _relevant(self, hits: Sequence[Hit]) -> bool:
         """True where some passage is close enough in meaning to the question."""

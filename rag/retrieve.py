@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from rag.embed import Embedder
 from rag.errors import QuestionError
 from rag.filter import Filter
 from rag.fuse import Scores, convex, feedback, rrf
+from rag.rerank import Reranker
 from rag.settings import Settings
 from rag.sparse import encode_query
 from rag.store.protocol import BM25, DENSE, Candidates, Ranking, Store
@@ -21,6 +23,8 @@ PAUSE = 0.004
 """Seconds before a search that met a document in the middle of its replacement begins again: twice what that takes."""
 FEEDBACK_FROM = 3
 """How many of the first passages the question is moved towards (figures in docs/experiments.md)."""
+RERANKED = 50
+"""How many of the best passages a reranker reads, where there is one."""
 DIGITS = 6
 """Scores are rounded: the last digits of a product of matrices depend on where in the matrix a row stands."""
 
@@ -28,8 +32,8 @@ DIGITS = 6
 class Retriever:
     """Hybrid retrieval: dense and BM25 candidates from the store, fused, with feedback from the first of them."""
 
-    def __init__(self, store: Store, embedder: Embedder, settings: Settings) -> None:
-        self._store, self._embedder, self._settings = store, embedder, settings
+    def __init__(self, store: Store, embedder: Embedder, settings: Settings, reranker: Reranker | None = None) -> None:
+        self._store, self._embedder, self._settings, self._reranker = store, embedder, settings, reranker
 
     def search(self, question: str, k: int, within: Filter | None = None) -> list[Hit]:
         """The `k` best passages, best first; the same question gives the same list.
@@ -42,18 +46,18 @@ class Retriever:
         """
         question = self.checked(question)
         dense, sparse = self._embedder.embed_query(question), encode_query(question)
-        limit = max(self._settings.candidates, k)
+        limit, most = max(self._settings.candidates, k), max(k, RERANKED) if self._reranker else k
         for _ in range(TRIES):
             candidates = self._store.candidates(dense, sparse, limit, within)
             ids = sorted({id_ for ranking in candidates for id_, _ in ranking})
             ranked = self._ranked(candidates, ids, dense, sparse)
-            hits = self._hits(candidates, ranked[:k])
-            if len(ranked) == len(ids) and len(hits) == min(k, len(ids)) == len(_of_one_revision(hits)):
-                return hits
+            hits = self._hits(candidates, ranked[:most])
+            if len(ranked) == len(ids) and len(hits) == min(most, len(ids)) == len(_of_one_revision(hits)):
+                return self._reranked(question, hits)[:k]
             # A document was replaced or removed between the steps, or is just being replaced.
             time.sleep(PAUSE)
         # The index does not come to rest, or a replacement was cut short: the best of what is there.
-        return _of_one_revision(self._hits(candidates, ranked))[:k]
+        return self._reranked(question, _of_one_revision(self._hits(candidates, ranked))[:most])[:k]
 
     def _ranked(
         self, candidates: Candidates, ids: list[str], dense: npt.NDArray[np.float32], sparse: SparseVector
@@ -68,6 +72,14 @@ class Retriever:
             moved = feedback(dense, found.vectors, scores, share, FEEDBACK_FROM)
             scores = np.round(convex(found.vectors @ moved, found.bm25, weight), DIGITS)
         return _sorted(found.ids, scores)
+
+    def _reranked(self, question: str, hits: list[Hit]) -> list[Hit]:
+        """The hits with the reranker's scores, best first; as they are without one."""
+        if self._reranker is None:
+            return hits
+        scores = np.round(self._reranker.scores(question, [hit.chunk.searchable for hit in hits]), DIGITS)
+        scored = [replace(hit, score=float(score)) for hit, score in zip(hits, scores, strict=True)]
+        return sorted(scored, key=lambda hit: (-hit.score, hit.chunk.id))
 
     def _hits(self, candidates: Candidates, best: Ranking) -> list[Hit]:
         """The passages that are still there, each with what every retriever thought of it."""

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
         le=1,
         description="How far convex fusion moves the question towards the first passages found; 0 switches it off.",
     )
+    rerank_model: str = Field(
+        "", description="Cross-encoder that orders the best passages anew: a directory, or a downloaded hub id."
+    )
     passages: int = Field(4, ge=1, le=50, description="Passages that an answer is written from.")
     max_question_chars: int = Field(8000, ge=1, description="Longest question accepted, in characters.")
     min_relevance: float = Field(

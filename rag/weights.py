@@ -69,6 +69,11 @@ def find_llm(spec: str) -> Weights:
     return _weights(Path(spec).stem if spec.endswith(".gguf") else Path(spec).name, _local_or_hub(spec, "llm_model"))
 
 
+def find_reranker(spec: str) -> Weights:
+    """A cross-encoder's directory. Raises WeightsError as `find_llm` does."""
+    return _weights(Path(spec).name, _local_or_hub(spec, "rerank_model"))
+
+
 def _package_folder(package: str, remedy: str) -> Path:
     """Where a package lies, without importing it."""
     found = importlib.util.find_spec(package)

@@ -63,6 +63,7 @@ SIBLINGS = {
     "rag.embed": {"rag.weights"},
     "rag.llm": {"rag.weights", "rag.embed"},
     "rag.verify": {"rag.sentences", "rag.embed", "rag.sparse"},
+    "rag.retrieve": {"rag.rerank"},
     "rag.store.swap": {"rag.store.lock"},
     "rag.store.shard": {"rag.store.points"},
     "rag.store.optimize": {"rag.store.shard"},
@@ -88,7 +89,7 @@ SIBLINGS = {
 OWNERS = {
     "torch": {"rag.convert", "rag.embed", "rag.llm"},
     "transformers": {"rag.convert", "rag.llm"},
-    "sentence_transformers": {"rag.embed"},
+    "sentence_transformers": {"rag.embed", "rag.rerank"},
     "openvino": {"rag.convert", "rag.embed"},
     "openvino_genai": {"rag.convert", "rag.llm"},
     "nncf": {"rag.convert"},

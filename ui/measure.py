@@ -54,6 +54,7 @@ def eval_answers(
         typer.Option(min=0, max=0.9, help="Share of the documents left out, so that their questions have no answer."),
     ] = 0.0,
     closed_book: Annotated[bool, typer.Option("--closed-book", help="Ask the language model alone, too.")] = False,
+    oracle: Annotated[bool, typer.Option("--oracle", help="Search nothing but the right documents, too.")] = False,
     run: RunName = None,
     fresh: Fresh = False,
     as_json: AsJson = False,
@@ -61,12 +62,12 @@ def eval_answers(
     home: Home = None,
 ) -> None:
     """How good answers are, against reference answers; a file of questions is asked of your own collection."""
-    from eval.answers import CLOSED_BOOK
+    from eval.answers import CLOSED_BOOK, ORACLE
     from eval.measure import measure_answers
     from ui import terminal
 
     settings = settings_of(home, collection)
-    brackets = (CLOSED_BOOK,) * closed_book
+    brackets = (CLOSED_BOOK,) * closed_book + (ORACLE,) * oracle
     measured = measure_answers(settings, path, say, brackets, unanswerable, limit, run, fresh)
     _show_run(measured, terminal.answers(measured.summary), as_json)
 

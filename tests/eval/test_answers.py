@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eval import answers
-from eval.answers import CLOSED_BOOK, PRODUCT, evaluate, made_of, without
+from eval.answers import CLOSED_BOOK, ORACLE, PRODUCT, evaluate, made_of, without
 from eval.cases import Entry, QASet, Question
 from eval.corpus import open_corpus
 from eval.run import Run
@@ -131,6 +131,14 @@ def test_closed_book_gets_no_passages(asked: Asked) -> None:
     assert values(record, CLOSED_BOOK)["contains"] == 1
     assert "hit@4" not in values(record, CLOSED_BOOK)
     assert all(each["answers"][CLOSED_BOOK]["hits"] == [] for each in record["records"])
+
+
+def test_the_oracle_searches_the_right_documents_only(asked: Asked) -> None:
+    record = asked({"flat": "900 euros", "Aurora": "240", "Peru": ABSTENTION}, systems=(PRODUCT, ORACLE))
+    docs = [{hit["doc"] for hit in each["answers"][ORACLE]["hits"]} for each in record["records"]]
+    assert docs == [{"lease.md"}, {"ferry.md"}, set()]
+    assert values(record, ORACLE)["hit@1"] == 1
+    assert {hit["doc"] for hit in record["records"][0]["answers"][PRODUCT]["hits"]} == {"lease.md", "ferry.md"}
 
 
 def test_two_runs_leave_the_same_records(asked: Asked, settings: Settings) -> None:

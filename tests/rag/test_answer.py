@@ -133,11 +133,20 @@ def test_how_much_support_a_footnote_needs_is_a_setting(open_rag: OpenRag) -> No
     assert mild.answer(QUESTION).sentences[0].supported
 
 
-def test_equal_passages_are_cited_together_but_not_without_end(open_rag: OpenRag) -> None:
-    rag = open_rag({f"{name}.txt": MAMMALS for name in "abcde"}, ParrotLLM(MAMMALS), passages=5)
+def test_passages_that_say_the_same_are_cited_together_but_not_without_end(open_rag: OpenRag) -> None:
+    rag = open_rag({f"{name}.txt": f"{MAMMALS} {name}" for name in "abcde"}, ParrotLLM(MAMMALS), passages=5)
     found = citations(rag.answer(QUESTION))
     assert [citation.number for citation in found] == [1, 2, 3][:MOST_CITATIONS]
     assert len({citation.doc for citation in found}) == MOST_CITATIONS
+
+
+def test_a_copy_takes_no_other_passages_place(open_rag: OpenRag) -> None:
+    copies = {f"{name}.txt": MAMMALS for name in "abcdef"} | {"g.txt": MAMMALS.upper().replace(" ", "  ")}
+    rag = open_rag(copies | {"krill.txt": KRILL}, ParrotLLM(MAMMALS), passages=2, min_relevance=-1)
+    answer = rag.answer(QUESTION)
+    assert [hit.chunk.text.lower() for hit in answer.hits].count(MAMMALS.lower()) == 1
+    assert KRILL in [hit.chunk.text for hit in answer.hits]
+    assert len(rag.search(QUESTION, 7)) == 7, "a search shows all copies"
 
 
 def test_a_place_in_two_overlapping_passages_is_cited_once(open_rag: OpenRag) -> None:

@@ -56,6 +56,29 @@ def test_more_can_be_asked_for_than_there_are_candidates(open_rag: OpenRag) -> N
     assert len(open_rag(DOCUMENTS, candidates=1).search("whales", 4)) == 4
 
 
+class Longest:
+    """Prefers long texts."""
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def scores(self, question: str, texts: Sequence[str]) -> np.ndarray:
+        assert question == "Which whales and ships sank?"
+        self.read.append(len(texts))
+        return np.array([len(text) for text in texts], dtype=np.float64)
+
+
+def test_a_reranker_orders_the_best_passages_anew(open_rag: OpenRag) -> None:
+    rag, longest = open_rag(DOCUMENTS), Longest()
+    retriever = Retriever(rag.store, rag.embedder, rag.settings, longest)
+    found = retriever.search("Which whales and ships sank?", 3)
+    assert texts(found) == sorted(DOCUMENTS.values(), key=len, reverse=True)[:3]
+    assert [hit.score for hit in found] == sorted((len(hit.chunk.searchable) for hit in found), reverse=True)
+    assert longest.read == [5], "all candidates, not the three that are wanted"
+    assert all(hit.via for hit in found)
+    assert retriever.search("Which whales and ships sank?", 3, Filter(documents=("no.txt",))) == []
+
+
 def test_every_hit_says_what_each_retriever_thought_of_it(open_rag: OpenRag) -> None:
     rag = open_rag(DOCUMENTS)
     question = "How do whales breathe air?"
