@@ -176,8 +176,8 @@ def test_command_page_has_a_section_for_every_command() -> None:
 
 
 def field_paths(value: Any, prefix: str = "") -> set[str]:
-    """Paths of all fields, such as `hits[].doc`; what `via` holds depends on who found a passage, and is left out."""
-    if isinstance(value, Mapping) and not prefix.endswith("via"):
+    """Paths of all fields, such as `hits[].doc`; what `via` and `metadata` hold depends on the passage."""
+    if isinstance(value, Mapping) and not prefix.endswith(("via", "metadata")):
         return {path for key, part in value.items() for path in field_paths(part, f"{prefix}.{key}".lstrip("."))}
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
         return field_paths(value[0], f"{prefix}[]")

@@ -64,6 +64,7 @@ class Order(BaseModel):
 
     paths: list[str]
     prune: bool = False
+    metadata: list[tuple[str, str]] = []
 
 
 class Names(BaseModel):
@@ -142,7 +143,7 @@ def _for_other_processes(desk: Desk) -> APIRouter:
     @router.post(wire.INGEST, response_model=None)
     def ingest(body: Order) -> StreamingResponse:
         """Ingest, told line by line; stops where the listener goes."""
-        job = _taken_in(desk.ingest(_absolute(body.paths), body.prune))
+        job = _taken_in(desk.ingest(_absolute(body.paths), body.prune, tuple(body.metadata)))
         return StreamingResponse(job.lines(), media_type="application/x-ndjson")
 
     @router.post(wire.STOP)

@@ -47,6 +47,7 @@ def _text(found: Report, repaired: int) -> str:
         "orphaned": found.orphans,
         "with a bad vector": found.bad_vectors,
         "differing from their files": found.bad_texts,
+        "with other metadata": found.bad_metadata,
     }
     wrong = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
     verdict = f"passages {wrong}; mend it with `footnote audit --repair`" if wrong else "everything holds"

@@ -30,6 +30,7 @@ from ui.command import (
     catalog_of,
     check_collection,
     filter_of,
+    pairs_of,
     say,
     settings_of,
     show,
@@ -37,7 +38,7 @@ from ui.command import (
 from ui.measure import bench, evaluation
 
 if TYPE_CHECKING:
-    from rag.filter import Filter
+    from rag.filter import Filter, Pairs
     from rag.settings import Settings
 
 app = typer.Typer(
@@ -59,6 +60,10 @@ def ingest(
     cluster: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Read and embed on a Ray cluster: local, auto or ray://HOST:PORT.")
     ] = "",
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Say this about every document of this run, to filter by; repeatable."),
+    ] = None,
     as_json: AsJson = False,
     collection: Collection = None,
     home: Home = None,
@@ -69,12 +74,12 @@ def ingest(
     from ui.ingesting import ingest_with_progress
     from ui.workplace import workplace
 
-    settings = settings_of(home, collection)
+    settings, said = settings_of(home, collection), pairs_of(metadata, "--metadata")
     if watch:
-        _watch(settings, paths, as_json)
+        _watch(settings, paths, said, as_json)
         return
     opening = partial(workplace, create=True, cluster=cluster)
-    record, text = ingest_with_progress(settings, catalog_of(settings), paths, prune, opening)
+    record, text = ingest_with_progress(settings, catalog_of(settings), paths, prune, opening, said)
     show(record, text, as_json)
     if record["interrupted"]:
         raise typer.Exit(STOPPED)
@@ -82,14 +87,14 @@ def ingest(
         raise typer.Exit(SOME_FAILED)
 
 
-def _watch(settings: Settings, folders: Sequence[Path], as_json: bool) -> None:
+def _watch(settings: Settings, folders: Sequence[Path], metadata: Pairs, as_json: bool) -> None:
     """Print what became of every batch of changes; with JSON, an object a line."""
     from ui.watching import Watching
 
     if files := [str(path) for path in folders if path.is_file()]:
         raise typer.BadParameter(f"--watch takes folders, and {', '.join(files)} is a file", param_hint="PATH...")
     stopped = False
-    for record, text in Watching(settings, catalog_of(settings)).steps(folders):
+    for record, text in Watching(settings, catalog_of(settings), metadata=metadata).steps(folders):
         show(record, text, as_json)
         stopped = record["interrupted"]
     if stopped:

@@ -13,6 +13,7 @@ from ingest.progress import Progress
 from ingest.results import FileResult, Summary
 from rag import errors
 from rag.errors import FootnoteError, StoreError, StoreLocked
+from rag.filter import Pairs
 from ui import wire
 from ui.workplace import Run
 
@@ -84,9 +85,9 @@ class HandedOver:
         self._begun = self._ended = self._stopped = False
         self.summary = Summary()
 
-    def run(self, paths: Sequence[Path], prune: bool = False) -> Iterator[FileResult]:
+    def run(self, paths: Sequence[Path], prune: bool = False, metadata: Pairs = ()) -> Iterator[FileResult]:
         """See `Ingestion.run`. Closing the iterator stops the run there."""
-        with self._there.asked(wire.INGEST, wire.order(paths, prune)) as response:
+        with self._there.asked(wire.INGEST, wire.order(paths, prune, metadata)) as response:
             for line in response.iter_lines():
                 if self._stopped and not self._begun:
                     self.stop()  # it was told too early, when nothing had begun there

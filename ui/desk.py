@@ -19,6 +19,7 @@ from ingest import quarantine
 from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FootnoteError
+from rag.filter import Pairs
 from ui import wire
 from ui.workplace import Here, Run
 
@@ -36,11 +37,11 @@ EVERY = 0.5
 class Job:
     """One run on its own thread, with the lines that tell of it."""
 
-    def __init__(self, run: Run, paths: Sequence[Path], prune: bool, done: Callable[[], None]) -> None:
+    def __init__(self, run: Run, paths: Sequence[Path], prune: bool, metadata: Pairs, done: Callable[[], None]) -> None:
         """Starts at once; `done` is called when it is over, however it ends."""
         self._run, self._done = run, done
         self._lines: deque[bytes] = deque()
-        self._thread = Thread(target=self._work, args=(paths, prune), name="footnote-ingest", daemon=True)
+        self._thread = Thread(target=self._work, args=(paths, prune, metadata), name="footnote-ingest", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -68,9 +69,9 @@ class Job:
         finally:
             self.stop()
 
-    def _work(self, paths: Sequence[Path], prune: bool) -> None:
+    def _work(self, paths: Sequence[Path], prune: bool, metadata: Pairs) -> None:
         try:
-            for result in self._run.run(paths, prune):
+            for result in self._run.run(paths, prune, metadata):
                 self._lines.append(wire.result(result))
             end = wire.summary(self._run.summary)
         except FootnoteError as error:
@@ -97,7 +98,7 @@ class Desk:
         """Whether someone who shows this token may hand in work."""
         return bool(self._token) and compare_digest(self._token, token.encode())
 
-    def ingest(self, paths: Sequence[Path], prune: bool) -> Job | None:
+    def ingest(self, paths: Sequence[Path], prune: bool, metadata: Pairs = ()) -> Job | None:
         """Start ingesting; None where other work is going on.
 
         Raises:
@@ -106,7 +107,7 @@ class Desk:
         if not self._free.acquire(blocking=False):
             return None
         try:
-            self._job = Job(self._here.begin(), paths, prune, self._done)
+            self._job = Job(self._here.begin(), paths, prune, metadata, self._done)
         except BaseException:
             self._free.release()
             raise

@@ -13,6 +13,7 @@ from ingest.catalog import Catalog
 from ingest.results import FileResult, Summary
 from ingest.watch import missing
 from rag.errors import FootnoteError, IngestError
+from rag.filter import Pairs
 from rag.settings import Settings
 from ui import records
 from ui.interrupt import stoppable
@@ -34,9 +35,14 @@ def stderr() -> Console:
 
 
 def ingest_with_progress(
-    settings: Settings, catalog: Catalog, paths: Sequence[Path], prune: bool = False, opening: Opening = to_write
+    settings: Settings,
+    catalog: Catalog,
+    paths: Sequence[Path],
+    prune: bool = False,
+    opening: Opening = to_write,
+    metadata: Pairs = (),
 ) -> Outcome:
-    """Ingest paths, here or in the process that owns the index.
+    """Ingest paths, here or in the process that owns the index; `metadata` is said about every document of them.
 
     Raises:
         IngestError: a path does not exist.
@@ -49,7 +55,7 @@ def ingest_with_progress(
             say(console, place.note)
         run = place.begin()
         with stoppable(run.stop) as stopping, shown(run.progress, stopping, console):
-            for result in run.run(paths, prune):
+            for result in run.run(paths, prune, metadata):
                 seen.add(result.doc)
                 report(console, result)
     if run.summary.interrupted:

@@ -13,6 +13,7 @@ from ingest.catalog import Catalog
 from ingest.results import FileResult, Summary
 from ingest.watch import Batch, missing, watch
 from rag.errors import FootnoteError
+from rag.filter import Pairs
 from rag.settings import Settings
 from ui.ingesting import Outcome, all_exist, outcome, report, say, say_where_it_stopped, stderr
 from ui.interrupt import stoppable
@@ -26,8 +27,10 @@ PAUSES = (2.0, 5.0, 10.0, 30.0)
 class Watching:
     """The index and some folders. What changed in them is brought into the index, what has gone is taken out."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, opening: Opening = to_write) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, opening: Opening = to_write, metadata: Pairs = ()) -> None:
+        """`metadata` is said about every document in the folders."""
         self._settings, self._catalog, self._opening, self._console = settings, catalog, opening, stderr()
+        self._metadata = metadata
         self._over, self._held = Event(), ExitStack()
         self._place: Workplace | None = None
         self._run: Run | None = None
@@ -75,7 +78,7 @@ class Watching:
             run.stop()
         there = [path for path in batch if lexists(path)]
         with shown(run.progress, stopping, self._console):
-            for result in run.run(there, prune=True):
+            for result in run.run(there, prune=True, metadata=self._metadata):
                 report(self._console, result)
             gone = [path for path in batch if path not in there]
             if gone and not run.summary.interrupted:

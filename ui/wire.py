@@ -14,6 +14,7 @@ from typing import Any
 from ingest.discover import absolute
 from ingest.progress import InHand, Progress
 from ingest.results import FileResult, Summary
+from rag.filter import Pairs
 
 TOKEN = "X-Footnote-Token"  # noqa: S105 - the header's name
 INGEST, STOP, REMOVE = "/api/v1/ingest", "/api/v1/ingest/stop", "/api/v1/remove"
@@ -24,9 +25,9 @@ def packed(value: Any) -> bytes:
     return json.dumps(value).encode("ascii") + b"\n"
 
 
-def order(paths: Sequence[Path], prune: bool) -> bytes:
+def order(paths: Sequence[Path], prune: bool, metadata: Pairs = ()) -> bytes:
     """The body of a request to ingest."""
-    return packed({"paths": [str(absolute(path)) for path in paths], "prune": prune})
+    return packed({"paths": [str(absolute(path)) for path in paths], "prune": prune, "metadata": metadata})
 
 
 def result(record: FileResult) -> bytes:

@@ -19,6 +19,7 @@ from ingest.writer import remove
 from rag.answer import Rag
 from rag.embed import Embedder, open_embedder
 from rag.errors import StoreLocked
+from rag.filter import Pairs
 from rag.settings import Settings
 from rag.store.lock import DirectoryLock
 from rag.store.opening import index_directory, open_store
@@ -31,7 +32,7 @@ class Run(Protocol):
     def summary(self) -> Summary:
         """Counts, kept up to date."""
 
-    def run(self, paths: Sequence[Path], prune: bool = False) -> Iterator[FileResult]:
+    def run(self, paths: Sequence[Path], prune: bool = False, metadata: Pairs = ()) -> Iterator[FileResult]:
         """Yield one result a document."""
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ from ingest.sandbox import Chunks, Event, Finished, Opened, Refused, Started
 from ingest.stages import Outline, Recipe, Task, prepare
 from rag.embed import Embedder
 from rag.errors import ParseError
+from rag.filter import Pairs
 from rag.settings import Settings
 from rag.store.protocol import Store
 from rag.types import Chunk, Vectors
@@ -105,16 +106,16 @@ class Bench:
         self._readers = Inline(self.settings, self.embedder)
         return Ingestion(self.settings, self.embedder, self.store, self.catalog, readers=self._readers)
 
-    def run(self, *paths: Path, prune: bool = False) -> dict[str, FileResult]:
+    def run(self, *paths: Path, prune: bool = False, metadata: Pairs = ()) -> dict[str, FileResult]:
         """Ingest; what became of the documents, by name."""
         self.last = self.begin()
-        results = {self.name(result.doc): result for result in self.last.run(paths or [self.folder], prune)}
+        results = {self.name(result.doc): result for result in self.last.run(paths or [self.folder], prune, metadata)}
         self.read = [self.name(doc) for doc in self._readers.read]
         return results
 
-    def statuses(self, *paths: Path, prune: bool = False) -> dict[str, str]:
+    def statuses(self, *paths: Path, prune: bool = False, metadata: Pairs = ()) -> dict[str, str]:
         """Ingest; the documents' statuses, by name."""
-        return {name: result.status for name, result in self.run(*paths, prune=prune).items()}
+        return {name: result.status for name, result in self.run(*paths, prune=prune, metadata=metadata).items()}
 
     def name(self, doc: str) -> str:
         return doc.removeprefix(f"{self.folder}/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from ingest.rebuild import KEPT, Rebuild
 from rag.embed import Embedder
 from rag.errors import StoreLocked
 from rag.settings import Settings
-from rag.store.opening import beside_label, index_identity, open_store
+from rag.store.opening import beside_label, index_directory, index_identity, open_store
 from tests.conftest import ROOT, WordCountEmbedder
 from tests.ingest.inline import Bench, CountingEmbedder
 
@@ -324,3 +325,26 @@ def test_killed_at_any_moment(indexed: Bench) -> None:
     other = Narrow()
     finished(indexed, other)
     assert assert_holds(indexed, other) == before
+
+
+def test_what_the_user_said_is_kept_and_said_about_the_given_paths_alone(indexed: Bench) -> None:
+    live = opened(indexed.settings, indexed.embedder, indexed.catalog, indexed.folder)
+    live.run(indexed.folder / "0.txt", indexed.folder / "1.txt", metadata=(("project", "Aurora"),))
+    live.store.close()
+    (indexed.folder / "0.txt").unlink()
+    run = Rebuild(indexed.settings, Narrow(), indexed.catalog)
+    assert all(result.status == "indexed" for result in run.run([indexed.folder / "2.txt"], metadata=(("a", "b"),)))
+    assert_holds(indexed, Narrow())
+    kept = {name: row.metadata for name, row in indexed.rows().items() if row.metadata}
+    assert kept == {"0.txt": (("project", "Aurora"),), "1.txt": (("project", "Aurora"),), "2.txt": (("a", "b"),)}
+
+
+def test_an_index_of_an_earlier_format_is_built_anew_with_what_only_it_still_has(indexed: Bench) -> None:
+    meta = index_directory(indexed.settings) / "index" / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"format": 2}))
+    (indexed.folder / "0.txt").unlink()
+    embedder = WordCountEmbedder()
+    assert "format 2" in rebuild.why(indexed.settings, embedder, indexed.catalog)
+    assert set(rebuilt(indexed, embedder).values()) == {"indexed"}
+    assert "0.txt" in assert_holds(indexed, embedder)
+    assert indexed.rows()["0.txt"].reason == KEPT

@@ -117,6 +117,12 @@ def test_the_results_are_those_of_a_run_in_this_process(there: There, rag: Rag, 
     assert [result.status for result in here.run(paths)].count("unchanged") == 3
 
 
+def test_what_is_said_about_documents_goes_along(there: There, catalog: Catalog, folder: Path) -> None:
+    assert list(there.begin().run([folder / "a.md"], metadata=(("project", "Aurora"), ("tag", "é=x"))))
+    (document,) = catalog.documents("default")
+    assert document.metadata == (("project", "Aurora"), ("tag", "é=x"))
+
+
 def test_prune_and_remove(there: There, rag: Rag, folder: Path, settings: Settings) -> None:
     list(there.begin().run([folder]))
     report = settings.home / "quarantine" / "default.jsonl"
