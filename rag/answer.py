@@ -30,7 +30,7 @@ from rag.verify import Support, Verifier
 MORE_CITATIONS = 0.05
 """A further passage is cited too where its support is this close to the best one's."""
 MOST_CITATIONS = 3
-COPIES = 3
+COPIES = 5
 """How many times as many passages are looked at as an answer needs, to find so many that differ."""
 Place = tuple[str, int, int]
 """A document's id with start and end of a span in it."""

@@ -160,8 +160,8 @@ def test_a_place_in_two_overlapping_passages_is_cited_once(open_rag: OpenRag) ->
 def test_the_best_place_comes_first_and_is_not_lost_where_passages_overlap(open_rag: OpenRag) -> None:
     shared = "Gamma nine ten eleven twelve."
     text = f"Alpha one two three four. Beta five six seven eight. {shared} Delta red green blue white. Omega."
-    copies = {f"{name}.txt": f"{shared} Alpha one two." for name in "bcd"}
-    rag = open_rag({"a.txt": text, **copies}, ParrotLLM(shared), chunk_tokens=16, chunk_overlap=8, passages=9)
+    alike = {f"{name}.txt": f"{shared} Alpha one two. {name.upper()}!" for name in "bcd"}
+    rag = open_rag({"a.txt": text, **alike}, ParrotLLM(shared), chunk_tokens=16, chunk_overlap=8, passages=9)
     answer = rag.answer("alpha one two three four beta five six seven eight gamma nine ten eleven")
     first, *others, last = [Path(hit.chunk.doc).name for hit in answer.hits]
     assert (first, sorted(others), last) == ("a.txt", ["b.txt", "c.txt", "d.txt"], "a.txt")
