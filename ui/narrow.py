@@ -114,9 +114,10 @@ def _refuse_unknown(what: str, names: Iterable[str], there: Iterable[str]) -> No
 
 
 def _unknown(what: str, name: str, there: Iterable[str]) -> FilterError:
-    """What there is in its place: what looks like it, else the first few."""
+    """What there is in its place: what has a name like it, else the first few."""
     known = sorted(filter(None, there))
-    close = get_close_matches(name, known, SHOWN, 0.5)
+    names = get_close_matches(PurePath(name).name, {PurePath(each).name for each in known}, SHOWN)
+    close = [each for each in known if PurePath(each).name in names][:SHOWN]
     listed = ", ".join(close or known[:SHOWN]) or "none"
     others = "" if close or len(known) <= SHOWN else ", …"
     like = "similar are" if close else "there are"

@@ -198,6 +198,7 @@ def test_a_filter_that_matches_nothing_is_told_on_stderr(capsys: pytest.CaptureF
         (["--type", "docx"], "the type 'docx'; there are: eml, pdf"),
         (["--doc", "leas.pdf"], "similar are: lease.pdf"),
         (["--folder", "/e"], "the folder '/e'"),
+        (["--folder", "/x/bb"], "similar are: /d/b;"),
         (["--where", "autor=Ana"], "the metadata key 'autor'; similar are: author"),
         (["--since", "2024-01-01", "--until", "2023-01-01"], "swap them"),
     ],
