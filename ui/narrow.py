@@ -6,10 +6,13 @@ Knows nothing about flags, requests or how a filter is applied.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import date
 from difflib import get_close_matches
 from pathlib import PurePath
+from typing import NamedTuple
 
 from ingest.catalog import Catalog
 from rag.errors import FilterError
@@ -19,6 +22,8 @@ from rag.types import Document
 NO_MATCH = "no document matches the filter"
 SHOWN = 5
 """Names that a message lists."""
+MOST = 2000
+"""Names that a page offers; others can be typed."""
 
 
 def checked(within: Filter, catalog: Catalog, collection: str) -> Filter:
@@ -41,6 +46,39 @@ def checked(within: Filter, catalog: Catalog, collection: str) -> Filter:
         documents=_each(_documents(name, catalog, collection, found) for name in within.documents),
         folders=_each(_folders(name, found) for name in within.folders),
     )
+
+
+class Choices(NamedTuple):
+    """What there is to choose from."""
+
+    documents: list[tuple[str, str]]
+    """File name and path, at most `MOST`."""
+    folders: list[str]
+    """Those that hold something else than all documents."""
+    types: list[str]
+
+
+def choices(catalog: Catalog, collection: str) -> Choices:
+    """The indexed documents of a collection, the folders that divide them, and their types."""
+    found = [document.doc for document in catalog.documents(collection) if document.status == "indexed"]
+    held = Counter(folder for doc in found for folder in folders_of(doc))
+    return Choices(
+        [(PurePath(doc).name, doc) for doc in found[:MOST]],
+        sorted(folder for folder, count in held.items() if count < len(found))[:MOST],
+        sorted(filter(None, {type_of(doc) for doc in found})),
+    )
+
+
+def day_of(text: str | None) -> date | None:
+    """The day that a person wrote; None for nothing.
+
+    Raises:
+        FilterError: it is no day.
+    """
+    try:
+        return date.fromisoformat(text.strip()) if text and text.strip() else None
+    except ValueError:
+        raise FilterError(f"{text!r} is no day; write it like 2024-05-17") from None
 
 
 def matching(documents: Iterable[Document], within: Filter) -> list[Document]:
@@ -76,9 +114,10 @@ def _refuse_unknown(what: str, names: Iterable[str], there: Iterable[str]) -> No
 
 
 def _unknown(what: str, name: str, there: Iterable[str]) -> FilterError:
-    """What there is in its place: what looks like it, else the first few."""
+    """What there is in its place: what has a name like it, else the first few."""
     known = sorted(filter(None, there))
-    close = get_close_matches(name, known, SHOWN, 0.5)
+    names = get_close_matches(PurePath(name).name, {PurePath(each).name for each in known}, SHOWN)
+    close = [each for each in known if PurePath(each).name in names][:SHOWN]
     listed = ", ".join(close or known[:SHOWN]) or "none"
     others = "" if close or len(known) <= SHOWN else ", …"
     like = "similar are" if close else "there are"

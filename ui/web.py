@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any
+from pathlib import PurePath
+from textwrap import shorten
+from typing import Any, NamedTuple
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: Gradio reads it there
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -16,12 +18,16 @@ import gradio as gr
 from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FootnoteError
+from rag.filter import Filter
 from rag.types import Answer, Finished, Message, Piece
 from ui import render
+from ui.narrow import checked, choices, day_of
 from ui.records import counted
 
 TITLE = "Footnote"
 NO_SOURCES = '<div class="fn-empty">The passages behind each footnote appear here.</div>'
+EVERYWHERE = "Search in all documents"
+NOTHING_MATCHED = '<div class="fn-empty">No document matches what is chosen below the question.</div>'
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Ubuntu", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
 
@@ -63,8 +69,8 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
     """The page over one collection."""
     collection = rag.settings.collection
 
-    def respond(question: str, conversation: Conversation) -> Iterator[Update]:
-        yield from _respond(rag, question, conversation)
+    def respond(question: str, conversation: Conversation, *chosen: Any) -> Iterator[Update]:
+        yield from _respond(rag, question, conversation, lambda: _within(catalog, collection, *chosen))
 
     with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as blocks:
         conversation = gr.State(Conversation())
@@ -93,13 +99,19 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
                     max_lines=6,
                     submit_btn=True,
                 )
+                within = _search_in()
                 clear = gr.Button("New conversation", size="sm", variant="secondary")
             with gr.Column(scale=2, min_width=280):
                 gr.HTML('<h2 class="fn-title">Sources</h2>')
                 panel = gr.HTML(NO_SOURCES, elem_id="fn-sources")
         outputs = [box, chat, panel, conversation]
         asked = box.submit(
-            respond, [box, conversation], outputs, concurrency_limit=8, show_progress="hidden", api_visibility="private"
+            respond,
+            [box, conversation, *within.fields],
+            outputs,
+            concurrency_limit=8,
+            show_progress="hidden",
+            api_visibility="private",
         )
         quiet: Any = {"cancels": [asked], "show_progress": "hidden", "api_visibility": "private"}
         # What the cancelled answer still had on its way must not come after the mark: first cancel, then mark.
@@ -113,30 +125,90 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
                 api_visibility="private",
             )
         blocks.load(
-            lambda: (_header(catalog, collection), gr.update(placeholder=_invitation(catalog, collection))),
+            lambda: (
+                _header(catalog, collection),
+                gr.update(placeholder=_invitation(catalog, collection)),
+                *(gr.update(choices=found) for found in choices(catalog, collection)),
+            ),
             None,
-            [header, chat],  # what was ingested since the server was started shows
+            [header, chat, *within.fields[:3]],  # what was ingested since the server was started shows
             show_progress="hidden",
             api_visibility="private",
         )
     return blocks
 
 
-def _respond(rag: Rag, question: str, conversation: Conversation) -> Iterator[Update]:
+class _SearchIn(NamedTuple):
+    """The panel that says which documents to use: documents, folders, types, first and last day."""
+
+    panel: gr.Accordion
+    fields: tuple[Any, ...]
+
+
+def _search_in() -> _SearchIn:
+    """The panel, closed; its name tells what is chosen in it."""
+    several: Any = {"multiselect": True, "allow_custom_value": True, "filterable": True, "value": []}
+    day: Any = {"include_time": False, "type": "string", "min_width": 140}
+    with gr.Accordion(EVERYWHERE, open=False, elem_id="fn-within") as panel:
+        with gr.Row():
+            documents = gr.Dropdown([], label="Documents", elem_id="fn-documents", min_width=200, scale=2, **several)
+            folders = gr.Dropdown([], label="Folders", elem_id="fn-folders", min_width=200, scale=2, **several)
+            types = gr.Dropdown([], label="Types", elem_id="fn-types", min_width=120, **several)
+        with gr.Row():
+            since = gr.DateTime(label="From", elem_id="fn-since", **day)
+            until = gr.DateTime(label="Until", elem_id="fn-until", **day)
+    fields = (documents, folders, types, since, until)
+    for field in fields:
+        field.change(_named, list(fields), panel, show_progress="hidden", api_visibility="private")
+    return _SearchIn(panel, fields)
+
+
+def _named(
+    documents: list[str], folders: list[str], types: list[str], since: str | None, until: str | None
+) -> dict[str, Any]:
+    """The panel's name, with what is chosen: it counts also while the panel is closed."""
+    days = [*([f"from {since}"] if since else []), *([f"until {until}"] if until else [])]
+    names = [PurePath(name).name or name for name in (*documents, *folders)]
+    chosen = ", ".join([*names, *types, *days])
+    return dict(gr.update(label=f"Search in: {shorten(chosen, 80, placeholder=' …')}" if chosen else EVERYWHERE))
+
+
+def _within(
+    catalog: Catalog,
+    collection: str,
+    documents: list[str],
+    folders: list[str],
+    types: list[str],
+    since: str | None,
+    until: str | None,
+) -> Filter:
+    """The filter that the panel adds up to. Raises FilterError."""
+    wanted = Filter(tuple(documents), tuple(folders), tuple(types), day_of(since), day_of(until))
+    return checked(wanted, catalog, collection)
+
+
+def _respond(rag: Rag, question: str, conversation: Conversation, filter_: Callable[[], Filter]) -> Iterator[Update]:
     """The page's updates for one question: the text as it is written, then the checked answer with its sources."""
     asked, text = conversation.showing("user", render.question(question)), ""
     yield _busy(), *_writing(asked, text)
     try:
-        for event in rag.stream(question, conversation.history):
+        within = filter_()
+        for event in rag.stream(question, conversation.history, within=within):
             if isinstance(event, Piece):
                 text += event.text
                 yield gr.skip(), *_writing(asked, text)
             elif isinstance(event, Finished):
                 done = replace(asked, history=conversation.history).answered(event.answer)
-                yield _ready(), list(done.turns), render.sources(event.answer) or NO_SOURCES, done
+                yield _ready(), list(done.turns), _sources(event.answer, within), done
     except FootnoteError as error:
         failed = asked.showing("assistant", render.problem(str(error)))
         yield gr.update(value=question, submit_btn=True, stop_btn=False), list(failed.turns), NO_SOURCES, failed
+
+
+def _sources(answer: Answer, within: Filter) -> str:
+    """The panel of sources; where there are none because of the filter, it says so."""
+    unmatched = not (answer.hits or within.empty)
+    return render.sources(answer) or (NOTHING_MATCHED if unmatched else NO_SOURCES)
 
 
 def _writing(asked: Conversation, text: str) -> tuple[Any, Any, Conversation]:

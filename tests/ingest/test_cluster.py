@@ -170,6 +170,10 @@ class InProcess:
             self.kill(actor)
 
 
+SAID = (("project", "Aurora"),)
+"""What the user says about the documents."""
+
+
 class Place:
     """A home with an index of its own."""
 
@@ -182,10 +186,14 @@ class Place:
     def alone(self, folder: Path, guarded: bool = False) -> list[FileResult]:
         recipe, spool = Recipe.of(self.settings, self.embedder), self.settings.home / "spool" / "x"
         readers = None if guarded else Unguarded(recipe, spool)
-        return list(Ingestion(self.settings, self.embedder, self.store, self.catalog, readers=readers).run([folder]))
+        return list(
+            Ingestion(self.settings, self.embedder, self.store, self.catalog, readers=readers).run(
+                [folder], metadata=SAID
+            )
+        )
 
     def helped(self, folder: Path, cluster: InProcess) -> list[FileResult]:
-        return list(self.ingestion(cluster).run([folder]))
+        return list(self.ingestion(cluster).run([folder], metadata=SAID))
 
     def ingestion(self, cluster: InProcess) -> Ingestion:
         about = About.of(self.embedder, Recipe.of(self.settings, self.embedder))
@@ -296,6 +304,7 @@ def test_the_result_is_that_of_one_machine_and_a_second_run_does_nothing(place: 
     assert sorted(results, key=lambda result: result.doc) == sorted(expected, key=lambda result: result.doc)
     assert_same(helped, alone)
     assert {result.status for result in results} == {"indexed", "failed"}
+    assert {chunk["metadata"] for chunk, *_ in helped.content().values()} == {SAID}
     again = helped.helped(folder, InProcess(ONE))
     assert {result.status for result in again} == {"unchanged", "failed"}
     assert_same(helped, alone)

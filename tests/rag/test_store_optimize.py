@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from rag.errors import StoreError
+from rag.filter import Filter
 from rag.store import shard as edge
 from rag.store import swap
 from rag.store.edge import EdgeStore
@@ -46,6 +47,7 @@ def items(first: int, count: int, revision: str = "", hidden: bool = False) -> l
     for number, dense in zip(range(first, first + count), vectors(first, count), strict=True):
         id_ = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{number} {revision}"))
         chunk = make_chunk(f"words {number}", number, id=id_, doc_id=f"doc {number // 10}", revision=revision)
+        chunk = replace(chunk, metadata=tuple((f"of {n}", str(number % n)) for n in (2, 10, 50)))
         made.append(IndexedChunk(chunk, dense, SparseVector((number % 7, 100), (1.0, 0.5)), hidden))
     return made
 
@@ -89,6 +91,20 @@ def test_an_optimized_index_finds_the_same_and_is_optimized_once(store: EdgeStor
     with closing(EdgeStore.open(tmp_path / "c", DIM, "e")) as again:
         assert [again.candidates(*question) for question in questions] == after
         assert again.optimize(POINTS) is False
+
+
+@pytest.mark.parametrize("share", [2, 10, 50])
+def test_the_graph_finds_as_many_as_a_filter_matches(store: EdgeStore, share: int) -> None:
+    store.optimize(1)
+    within, limit = Filter(metadata=((f"of {share}", "1"),)), min(100, POINTS // share)
+    matched = [one for one in items(0, POINTS) if within.matches(one.chunk)]
+    dense = np.array([one.dense for one in matched])
+    shared = 0
+    for question in vectors(77, 20):
+        found = {id_ for id_, _ in store.candidates(question, SparseVector((), ()), limit, within).dense}
+        assert len(found) == limit
+        shared += len(found & {matched[row].chunk.id for row in np.argsort(-dense @ question)[:limit]})
+    assert shared >= 0.97 * 20 * limit
 
 
 def test_the_graph_is_really_built(store: EdgeStore, tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from ingest.catalog import Catalog, Row
 from rag.settings import Settings
 from ui.cli import main
 
@@ -150,6 +153,68 @@ def test_doctor_says_what_is_missing(capsys: pytest.CaptureFixture[str], monkeyp
     assert "hf download some-org/some-model" in missing[0]["remedy"]
 
 
+def listed(capsys: pytest.CaptureFixture[str], *flags: str) -> list[str]:
+    """Names of the documents that `footnote docs` lists."""
+    assert footnote("docs", "--json", *flags) == 0
+    return [Path(row["doc"]).name for row in json.loads(capsys.readouterr().out)["documents"]]
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> None:
+    """Three documents in the catalog of the default home."""
+    row = Row("/d/a/lease.pdf", "1", "Lease", "00", 1, 1, "indexed", date="2023-05-17", own='[["author", "Ana"]]')
+    letter = replace(row, doc="/d/b/letter.eml", doc_id="2", date="2024-05-17", given='[["project", "Aurora"]]')
+    memo = replace(letter, doc="/d/b/letter.eml/memo.pdf", doc_id="3", own="[]", parent="/d/b/letter.eml")
+    with closing(Catalog.open(settings.home / "catalog.sqlite")) as catalog:
+        catalog.put("default", row, letter, memo)
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (["--type", "PDF"], ["lease.pdf", "memo.pdf"]),
+        (["--doc", "lease.pdf", "--doc", "memo.pdf"], ["lease.pdf", "memo.pdf"]),
+        (["--doc", "b/letter.eml"], ["letter.eml", "memo.pdf"]),
+        (["--folder", "/d/b/"], ["letter.eml", "memo.pdf"]),
+        (["--folder", "b", "--type", "pdf"], ["memo.pdf"]),
+        (["--since", "2023-05-18", "--until", "2024-05-17"], ["letter.eml", "memo.pdf"]),
+        (["--where", "author=ana", "--where", "project=aurora"], ["letter.eml"]),
+    ],
+)
+def test_docs_lists_what_a_filter_matches(
+    capsys: pytest.CaptureFixture[str], ledger: None, flags: list[str], names: list[str]
+) -> None:
+    assert listed(capsys, *flags) == names
+
+
+def test_a_filter_that_matches_nothing_is_told_on_stderr(capsys: pytest.CaptureFixture[str], ledger: None) -> None:
+    assert footnote("docs", "--until", "2001-01-01") == 0
+    assert "no document matches the filter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--type", "docx"], "the type 'docx'; there are: eml, pdf"),
+        (["--doc", "leas.pdf"], "similar are: lease.pdf"),
+        (["--folder", "/e"], "the folder '/e'"),
+        (["--folder", "/x/bb"], "similar are: /d/b;"),
+        (["--where", "autor=Ana"], "the metadata key 'autor'; similar are: author"),
+        (["--since", "2024-01-01", "--until", "2023-01-01"], "swap them"),
+    ],
+)
+@pytest.mark.parametrize("command", [["search", "q"], ["ask", "q"], ["docs"]])
+def test_a_filter_that_names_what_there_is_not(
+    capsys: pytest.CaptureFixture[str], ledger: None, command: list[str], flags: list[str], says: str
+) -> None:
+    assert says in error_of(capsys, *command, *flags)
+
+
+@pytest.mark.parametrize("flags", [["--since", "yesterday"], ["--where", "author"], ["--where", "=Ana"]])
+def test_a_filter_that_cannot_be_read_is_wrong_usage(ledger: None, flags: list[str]) -> None:
+    assert footnote("search", "q", *flags) == 2
+
+
 def test_watching_takes_folders(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("The rent is 900 euros.")
     assert footnote("ingest", "--watch", str(tmp_path / "a.txt")) == 2
@@ -191,6 +256,12 @@ def test_the_contract_end_to_end(capsys: pytest.CaptureFixture[str], real_settin
     assert found["hits"][0].keys() >= {"doc", "title", "page", "start", "end", "score", "text", "via"}
     assert found["hits"][0]["doc"].endswith("lease.md")
     assert found["hits"][0]["via"].keys() <= {"dense", "bm25"}
+
+    assert run("ingest", str(corpus), "--metadata", "project=Aurora", code=3)["files"]["indexed"] == 2
+    within = run("search", "How much is the rent?", "--type", "txt", "--where", "Project=aurora")
+    assert {Path(hit["doc"]).name for hit in within["hits"]} == {"bread.txt"}
+    assert run("ask", "How much is the monthly rent for the flat?", "--doc", "bread.txt")["abstained"]
+    assert run("search", "How much is the rent?", "--until", "1999-12-31")["hits"] == []
 
     asked = run("ask", "How much is the monthly rent for the flat?")
     assert not asked["abstained"]

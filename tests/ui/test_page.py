@@ -156,6 +156,33 @@ def test_stopping_ends_the_generation_and_says_so(
     assert llm.stopped
 
 
+def test_a_question_can_be_asked_of_some_documents_only(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+) -> None:
+    rag = open_rag({"lease.md": "# Rent\n\nThe rent is due monthly.\n", "loan.txt": "The rent of a boat is due daily."})
+    person = Person(browser, serve(rag, catalog))
+    page = person.page
+    assert not page.is_visible("#fn-documents")
+    page.click("#fn-within button")
+    page.click("#fn-documents input")
+    page.fill("#fn-documents input", "loan")
+    page.click("text=loan.txt")
+    page.wait_for_selector("#fn-within >> text=Search in: loan.txt")
+    person.ask("the rent is due monthly", ".fn-notes")
+    assert "loan.txt" in person.text("#fn-sources")
+    assert "lease.md" not in person.text("#fn-sources")
+    page.fill("#fn-until input", "2001-02-03")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#fn-within >> text=until 2001-02-03")
+    person.ask("the rent is due monthly", ".fn-abstained")
+    assert "No document matches" in person.text("#fn-sources")
+    page.fill("#fn-until input", "2001-02-31")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#fn-within >> text=until 2001-02-31")
+    person.ask("the rent is due monthly", ".fn-problem")
+    assert "2001-02-31" in person.text(".fn-problem")
+
+
 def test_a_new_conversation_and_a_narrow_screen(
     browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
 ) -> None:
