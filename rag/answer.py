@@ -19,6 +19,7 @@ from rag.embed import Embedder, open_embedder
 from rag.llm import LLM, open_llm
 from rag.prompt import ABSTENTION, build
 from rag.retrieve import Retriever
+from rag.rewrite import Rewriter
 from rag.settings import Settings
 from rag.store.opening import open_store
 from rag.store.protocol import DENSE, Store
@@ -44,6 +45,7 @@ class Rag:
         self.settings, self.embedder, self.store = settings, embedder, store
         self._retriever, self._verifier = Retriever(store, embedder, settings), Verifier(embedder)
         self._llm, self._loading = llm, Lock()
+        self._rewriter = Rewriter(settings, lambda: self.llm)
 
     @classmethod
     def open(cls, settings: Settings, create: bool = False, url: str = "", token: str = "") -> Self:
@@ -73,6 +75,11 @@ class Rag:
         """The `k` best passages. Raises QuestionError where the question is empty or too long."""
         return self._retriever.search(question, k)
 
+    def standalone(self, question: str, history: Sequence[Message]) -> str:
+        """What is searched for beside the question in a conversation; empty where it is the question alone."""
+        rewritten = self._rewriter.standalone(question, history)
+        return rewritten if rewritten != question and len(rewritten) <= self.settings.max_question_chars else ""
+
     def answer(self, question: str, history: Sequence[Message] = ()) -> Answer:
         """The finished answer, without the events on the way."""
         (last,) = deque(self.stream(question, history), maxlen=1)
@@ -82,8 +89,8 @@ class Rag:
     def stream(self, question: str, history: Sequence[Message] = ()) -> Iterator[Event]:
         """The passages, the answer's text as it is written, and the answer with its citations.
 
-        Where no passage is close enough to the question, the answer is the abstention and the language model is
-        not called. Closing the iterator stops the generation.
+        A question that depends on the history is searched for as it is and as it stands alone. Where no passage is
+        close enough to either, the answer is the abstention and the language model is not asked. Closing the iterator stops the generation.
 
         Raises:
             QuestionError: the question is empty or too long.
@@ -91,17 +98,18 @@ class Rag:
         """
         clock = _Clock()
         question = self._retriever.checked(question)
-        hits = self._retriever.search(question, self.settings.passages)
+        searched = self.standalone(question, history)
+        hits = self._retriever.search(question, self.settings.passages, also=(searched,) if searched else ())
         retrieve_ms = clock.lap()
         if not self._relevant(hits):
-            yield Retrieved(tuple(hits))
+            yield Retrieved(tuple(hits), searched)
             yield Piece(ABSTENTION)
-            yield Finished(_abstained(question, hits, Timings(retrieve_ms, total=clock.total())))
+            yield Finished(_abstained(question, hits, Timings(retrieve_ms, total=clock.total()), searched))
             return
         llm = self.llm
         budget, decline = self.settings.prompt_tokens, not self.settings.bundled_llm
         messages, used = build(question, history, hits, budget, llm.count_tokens, decline)
-        yield Retrieved(used)
+        yield Retrieved(used, searched)
         clock.lap()
         first_ms, text = None, ""
         with closing(llm.stream(messages)) as pieces:
@@ -118,9 +126,9 @@ class Rag:
         timings = Timings(retrieve_ms, first_ms, generate_ms, clock.lap(), clock.total())
         abstained = _declines(text)
         yield Finished(
-            _abstained(question, used, timings, llm.name)
+            _abstained(question, used, timings, searched, llm.name)
             if abstained
-            else Answer(question, text.strip(), False, checked, used, timings, llm.name)
+            else Answer(question, text.strip(), False, checked, used, timings, llm.name, searched)
         )
 
     def _relevant(self, hits: Sequence[Hit]) -> bool:
@@ -190,8 +198,8 @@ def _citation(support: Support, numbers: dict[Place, int]) -> Citation:
     return Citation(number, chunk.doc, chunk.title, chunk.page, chunk.headings, start, end, quote)
 
 
-def _abstained(question: str, hits: Sequence[Hit], timings: Timings, model: str = "") -> Answer:
-    return Answer(question, ABSTENTION, True, (Sentence(ABSTENTION, 0.0),), tuple(hits), timings, model)
+def _abstained(question: str, hits: Sequence[Hit], timings: Timings, searched: str, model: str = "") -> Answer:
+    return Answer(question, ABSTENTION, True, (Sentence(ABSTENTION, 0.0),), tuple(hits), timings, model, searched)
 
 
 def _declines(text: str) -> bool:
