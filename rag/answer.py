@@ -90,7 +90,8 @@ class Rag:
         """The passages, the answer's text as it is written, and the answer with its citations.
 
         A question that depends on the history is searched for as it is and as it stands alone. Where no passage is
-        close enough to either, the answer is the abstention and the language model is not asked. Closing the iterator stops the generation.
+        close enough to either, the answer is the abstention and the language model is not asked to answer. Closing
+        the iterator stops the generation.
 
         Raises:
             QuestionError: the question is empty or too long.

@@ -172,7 +172,7 @@ def _told(reply: str, question: str, history: Sequence[Message]) -> bool:
 
 
 def by_rules(question: str, history: Sequence[Message]) -> str:
-    """The question, followed by the conversation's salient terms in brackets where it cannot be understood without them.
+    """The question; where it cannot be understood by itself, the conversation's salient terms follow in brackets.
 
     Pure. At most `MOST_TERMS` terms of at most `LONGEST_TERM` characters are added.
     """
