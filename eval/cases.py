@@ -1,4 +1,4 @@
-"""Labelled data on disk -> records: documents with judged questions, questions with answers, claims, and answers.
+"""Labelled data on disk -> records: questions with judgements, with answers, in conversations; claims; answers.
 
 A row that cannot be used is named with its file, line and field. Knows nothing about models, stores or metrics.
 """
@@ -19,6 +19,7 @@ LONGEST_LINE = 8_000_000
 """Bytes. A longer line is no document but a file of another kind."""
 
 CORPUS, QUESTIONS, LEFT_OUT, QA = "corpus.jsonl", "queries.jsonl", "qrels_source.tsv", "qa.jsonl"
+CONVERSATIONS = "conversations.jsonl"
 QRELS = ("qrels.tsv", "qrels/test.tsv")
 """Where judgements are looked for; the second is BEIR's own place."""
 
@@ -49,6 +50,25 @@ class Entry(_Row):
 class _Question(_Row):
     id: Id = Field(alias="_id")
     text: str = Field(min_length=1)
+
+
+class Asked(_Row):
+    """One turn of a conversation: what is asked, what was answered, and where the answer stands."""
+
+    kind: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    answer: str
+    document: str
+    quote: str = Field(min_length=1)
+    """A few words of the document, as they stand there; a passage that holds them answers the question."""
+
+
+class Conversation(_Row):
+    """Questions that follow each other."""
+
+    id: Id = Field(alias="_id")
+    split: str = ""
+    turns: list[Asked] = Field(min_length=1)
 
 
 class _Judgement(_Row):
@@ -127,6 +147,37 @@ class RetrievalSet:
     """Question's id -> documents that count neither as found nor as missing, such as the one it was written from."""
     unjudged: int
     """Questions without a relevant document."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSet:
+    """Documents, and conversations about them."""
+
+    name: str
+    corpus: tuple[Entry, ...]
+    conversations: tuple[Conversation, ...]
+
+
+def read_conversations(directory: Path) -> ConversationSet:
+    """A directory with corpus.jsonl, as in BEIR layout, and conversations.jsonl.
+
+    Raises:
+        EvalError: a file is missing or cannot be read, or a row of it cannot be used.
+    """
+    if not directory.is_dir():
+        raise EvalError(f"{directory} is no directory; give one with {CORPUS} and {CONVERSATIONS}")
+    corpus, path = _distinct(directory / CORPUS, Entry), directory / CONVERSATIONS
+    conversations = _distinct(path, Conversation)
+    for line, conversation in _rows(path, Conversation):
+        for number, turn in enumerate(conversation.turns):
+            where = f"{path}:{line}: field turns.{number}"
+            if turn.document not in corpus:
+                raise EvalError(f"{where}.document: {turn.document!r} is not in {CORPUS}; correct the id")
+            if turn.quote not in corpus[turn.document].text:
+                raise EvalError(
+                    f"{where}.quote: {turn.quote!r} is not in the text of {turn.document!r}; copy it from there"
+                )
+    return ConversationSet(directory.resolve().name, tuple(corpus.values()), tuple(conversations.values()))
 
 
 def read_retrieval(directory: Path, qrels: Path | None = None) -> RetrievalSet:
@@ -247,10 +298,7 @@ def _distinct(path: Path, kind: type[Row]) -> dict[str, Row]:
     """Id -> row of a file with a JSON object a line."""
     found: dict[str, Row] = {}
     lines: dict[str, int] = {}
-    for line, text in _lines(path):
-        if not text.strip():
-            continue
-        row = _valid(kind, text, path, line)
+    for line, row in _rows(path, kind):
         id_: str = row.id or str(line)  # type: ignore[attr-defined]
         if id_ in found:
             field = kind.model_fields["id"].alias or "id"
@@ -261,6 +309,13 @@ def _distinct(path: Path, kind: type[Row]) -> dict[str, Row]:
     if not found:
         raise EvalError(f"{path} is empty; expected a JSON object a line")
     return found
+
+
+def _rows(path: Path, kind: type[Row]) -> Iterator[tuple[int, Row]]:
+    """The rows of a file with a JSON object a line, with their lines."""
+    for line, text in _lines(path):
+        if text.strip():
+            yield line, _valid(kind, text, path, line)
 
 
 def _valid(kind: type[Row], row: str | dict[str, str], path: Path, line: int) -> Row:

@@ -21,6 +21,7 @@ from rag.llm import LLM, open_llm
 from rag.prompt import ABSTENTION, build
 from rag.rerank import open_reranker
 from rag.retrieve import Retriever
+from rag.rewrite import Rewriter
 from rag.settings import Settings
 from rag.store.opening import open_store
 from rag.store.protocol import DENSE, Store
@@ -51,6 +52,7 @@ class Rag:
             Verifier(embedder),
         )
         self._llm, self._loading = llm, Lock()
+        self._rewriter = Rewriter(settings, lambda: self.llm)
 
     @classmethod
     def open(cls, settings: Settings, create: bool = False, url: str = "", token: str = "") -> Self:
@@ -80,6 +82,11 @@ class Rag:
         """The `k` best passages, of documents that `within` matches. Raises QuestionError: it is empty or too long."""
         return self._retriever.search(question, k, within=within)
 
+    def standalone(self, question: str, history: Sequence[Message]) -> str:
+        """What is searched for beside the question in a conversation; empty where it is the question alone."""
+        rewritten = self._rewriter.standalone(question, history)
+        return rewritten if rewritten != question and len(rewritten) <= self.settings.max_question_chars else ""
+
     def answer(self, question: str, history: Sequence[Message] = (), within: Filter | None = None) -> Answer:
         """The finished answer, without the events on the way."""
         (last,) = deque(self.stream(question, history, within=within), maxlen=1)
@@ -89,9 +96,10 @@ class Rag:
     def stream(self, question: str, history: Sequence[Message] = (), within: Filter | None = None) -> Iterator[Event]:
         """The passages, the answer's text as it is written, and the answer with its citations.
 
-        Where no passage is close enough to the question, the answer is the abstention and the language model is
-        not called. Only documents that `within` matches are used; where none does, there are no passages either.
-        Closing the iterator stops the generation.
+        A question that depends on the history is searched for as it is and as it stands alone. Where no passage is
+        close enough to either, the answer is the abstention and the language model is not asked to answer. Only
+        documents that `within` matches are used; where none does, there are no passages either. Closing the iterator
+        stops the generation.
 
         Raises:
             QuestionError: the question is empty or too long.
@@ -99,17 +107,18 @@ class Rag:
         """
         clock = _Clock()
         question = self._retriever.checked(question)
-        hits = self._passages(question, within)
+        searched = self.standalone(question, history)
+        hits = self._passages(question, searched, within)
         retrieve_ms = clock.lap()
         if not self._relevant(hits):
-            yield Retrieved(tuple(hits))
+            yield Retrieved(tuple(hits), searched)
             yield Piece(ABSTENTION)
-            yield Finished(_abstained(question, hits, Timings(retrieve_ms, total=clock.total())))
+            yield Finished(_abstained(question, hits, Timings(retrieve_ms, total=clock.total()), searched))
             return
         llm = self.llm
         budget, decline = self.settings.prompt_tokens, not self.settings.bundled_llm
         messages, used = build(question, history, hits, budget, llm.count_tokens, decline)
-        yield Retrieved(used)
+        yield Retrieved(used, searched)
         clock.lap()
         first_ms, text = None, ""
         with closing(llm.stream(messages)) as pieces:
@@ -126,15 +135,16 @@ class Rag:
         timings = Timings(retrieve_ms, first_ms, generate_ms, clock.lap(), clock.total())
         abstained = _declines(text)
         yield Finished(
-            _abstained(question, used, timings, llm.name)
+            _abstained(question, used, timings, searched, llm.name)
             if abstained
-            else Answer(question, text.strip(), False, checked, used, timings, llm.name)
+            else Answer(question, text.strip(), False, checked, used, timings, llm.name, searched)
         )
 
-    def _passages(self, question: str, within: Filter | None) -> list[Hit]:
+    def _passages(self, question: str, searched: str, within: Filter | None) -> list[Hit]:
         """What the answer is written from: a passage that is there in several copies, in copied files, counts once."""
         wanted, chosen = self.settings.passages, dict[str, Hit]()
-        for hit in self._retriever.search(question, COPIES * wanted, within=within):
+        also = (searched,) if searched else ()
+        for hit in self._retriever.search(question, COPIES * wanted, within, also):
             chosen.setdefault(" ".join(hit.chunk.with_header.casefold().split()), hit)
         return list(chosen.values())[:wanted]
 
@@ -205,8 +215,8 @@ def _citation(support: Support, numbers: dict[Place, int]) -> Citation:
     return Citation(number, chunk.doc, chunk.title, chunk.page, chunk.headings, start, end, quote)
 
 
-def _abstained(question: str, hits: Sequence[Hit], timings: Timings, model: str = "") -> Answer:
-    return Answer(question, ABSTENTION, True, (Sentence(ABSTENTION, 0.0),), tuple(hits), timings, model)
+def _abstained(question: str, hits: Sequence[Hit], timings: Timings, searched: str, model: str = "") -> Answer:
+    return Answer(question, ABSTENTION, True, (Sentence(ABSTENTION, 0.0),), tuple(hits), timings, model, searched)
 
 
 def _declines(text: str) -> bool:

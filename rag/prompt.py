@@ -80,10 +80,12 @@ def _ask(passages: str, question: str) -> str:
 
 
 def _newest(history: Sequence[Message], room: int, count_tokens: Callable[[str], int]) -> list[Message]:
-    """The newest whole question-and-answer pairs that fit."""
+    """The newest whole question-and-answer pairs that fit; a model that is shown an abstention repeats it."""
     kept: list[Message] = []
     for i in range(len(history) - 2, -1, -2):
         pair = [Message(turn.role, plain(turn.content)) for turn in history[i : i + 2]]
+        if pair[-1].content == ABSTENTION:
+            continue
         room -= sum(count_tokens(turn.content) + PER_MESSAGE for turn in pair)
         if room < 0:
             break

@@ -91,6 +91,11 @@ class Settings(BaseSettings):
         0.3, ge=-1, le=1, description="Cosine that the closest passage needs, or the question is declined."
     )
 
+    follow_ups: Literal["auto", "rules", "llm", "off"] = Field(
+        "auto",
+        description="What makes a follow-up question stand alone before the search; `auto` is `rules` with the bundled language model, else `llm`.",
+    )
+
     llm_backend: Literal["auto", "openvino", "transformers", "openai"] = Field(
         "auto",
         description="What runs the language model; `auto` is `openai` where a base URL is set, `transformers` on CUDA, else `openvino`.",

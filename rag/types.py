@@ -163,6 +163,8 @@ class Answer:
     timings: Timings
     model: str = ""
     """The language model that wrote it, empty where none was called."""
+    searched: str = ""
+    """The question as it was made to stand alone for the search; empty where it was searched for as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,8 @@ class Retrieved:
     """Event: the passages that the answer will be written from."""
 
     hits: tuple[Hit, ...]
+    searched: str = ""
+    """See `Answer.searched`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ def answer(record: Answer) -> dict[str, Any]:
         "hits": [hit(h) for h in record.hits],
         "timings_ms": asdict(record.timings),
         "model": record.model,
+        "searched": record.searched,
     }
 
 

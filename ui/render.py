@@ -47,10 +47,16 @@ def problem(message: str) -> str:
 
 def answer(record: Answer) -> str:
     """Sentences with footnote marks or the mark of the unsupported, and the footnotes under them."""
+    searched = _searched(record.searched)
     if record.abstained:
-        return f'<div class="fn-answer fn-abstained">{safe(record.text)}</div>'
+        return f'<div class="fn-answer fn-abstained">{safe(record.text)}{searched}</div>'
     sentences = " ".join(_sentence(sentence) for sentence in record.sentences)
-    return f'<div class="fn-answer">{sentences}{_footnotes(citations(record))}</div>'
+    return f'<div class="fn-answer">{sentences}{_footnotes(citations(record))}{searched}</div>'
+
+
+def _searched(question: str) -> str:
+    """What a follow-up question was searched for as, since that decides which passages there are."""
+    return f'<div class="fn-searched">searched for: {safe(question)}</div>' if question else ""
 
 
 def citations(record: Answer) -> list[Citation]:

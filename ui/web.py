@@ -47,10 +47,8 @@ class Conversation:
         return replace(self, turns=(*self.turns, {"role": role, "content": html}))
 
     def answered(self, answer: Answer) -> Conversation:
-        """The conversation with an answer; abstentions say nothing that the model should be told."""
+        """The conversation with an answer."""
         shown = self.showing("assistant", render.answer(answer))
-        if answer.abstained:
-            return shown
         said = (Message("user", answer.question), Message("assistant", answer.text))
         return replace(shown, history=(*self.history, *said))
 
