@@ -96,9 +96,13 @@ def test_a_page_that_does_not_exist_is_null() -> None:
 
 
 def test_a_document_holds_every_field() -> None:
-    document = Document("id", "/documents/a.pdf", "A", "failed", 1, 2, "abc", 3, "parse", "encrypted")
+    said = (("author", "Ana"), ("to", "Bo"), ("to", "cy"))
+    document = Document(
+        "id", "/documents/a.pdf", "A", "failed", 1, 2, "abc", 3, "parse", "encrypted", "2024-05-17", said
+    )
     found = round_trip(records.document(document))
     assert set(found) == {field.name for field in fields(Document)}
+    assert found.pop("metadata") == {"author": ["Ana"], "to": ["Bo", "cy"]}
     assert all(found[name] == getattr(document, name) for name in found)
 
 
