@@ -15,8 +15,9 @@ from eval.cases import Asked, ConversationSet
 from eval.corpus import Say, open_corpus
 from eval.stats import mean, paired
 from rag.embed import Embedder
-from rag.errors import FootnoteError
+from rag.errors import EvalError, FootnoteError
 from rag.llm import LLM
+from rag.rerank import open_reranker
 from rag.retrieve import Retriever
 from rag.rewrite import by_llm, by_rules
 from rag.settings import Settings
@@ -74,7 +75,11 @@ def evaluate(
 
     Raises:
         StoreError: the corpus cannot be indexed.
+        EvalError: no conversation has this split.
     """
+    known = sorted({conversation.split for conversation in data.conversations})
+    if split not in (None, *known):
+        raise EvalError(f"no conversation has the split {split!r}; there are: {', '.join(map(repr, known))}")
     with closing(open_corpus(settings, embedder, data.corpus, say)) as store:
         systems = systems_over(settings, embedder, store, llm)
         records = list(_records(systems, data, split))
@@ -83,7 +88,7 @@ def evaluate(
 
 def systems_over(settings: Settings, embedder: Embedder, store: Store, llm: LLM | None = None) -> dict[str, Search]:
     """Every way of searching in a conversation by its name; `+` names what is searched for beside the rewritten one."""
-    retriever = Retriever(store, embedder, settings)
+    retriever = Retriever(store, embedder, settings, open_reranker(settings))
 
     def asked(question: str, history: Sequence[Message]) -> str:
         assert llm is not None

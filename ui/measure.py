@@ -42,6 +42,32 @@ def eval_retrieval(
     _show_run(measured, terminal.retrieval(measured.summary), as_json)
 
 
+@evaluation.command("conversations")
+def eval_conversations(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="corpus.jsonl and conversations.jsonl.")],
+    split: Annotated[
+        str | None, typer.Option(help="Conversations that are marked so only.", show_default=False)
+    ] = None,
+    llm: Annotated[bool, typer.Option("--llm", help="Let the language model rewrite questions, too.")] = False,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """How well passages are found when questions follow each other, with and without making them stand alone."""
+    from eval.cases import read_conversations
+    from eval.follow_ups import evaluate
+    from rag.embed import open_embedder
+    from rag.llm import open_llm
+    from ui import terminal
+
+    settings, data = settings_of(home, collection), read_conversations(directory)
+    writer = open_llm(settings) if llm else None
+    record = evaluate(settings, open_embedder(settings), data, say, writer, split)
+    show(record, terminal.conversations(record), as_json)
+    if record["failed"]:
+        raise typer.Exit(SOME_FAILED)
+
+
 @evaluation.command("answers")
 def eval_answers(
     path: Annotated[

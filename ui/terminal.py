@@ -148,6 +148,29 @@ def retrieval(record: Mapping[str, Any]) -> str:
     return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *_failed(record)])
 
 
+def conversations(record: Mapping[str, Any]) -> str:
+    """A row a system and a kind of turn, a column a metric, and what it gains on the bare question."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("turns", "searched for"):
+        table.add_column(name)
+    metrics = ("recall@1", "recall@5", "document@1")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    table.add_column("recall@5 gained", justify="right")
+    for group, found in record["groups"].items():
+        for system, figures in found["systems"].items():
+            gain = figures["recall@5"]["gain"]
+            gained = "" if system == "question" else f"{_interval(gain, '+')} p {gain['p']:.4f}"
+            shown = [_interval(figures[metric]) for metric in metrics]
+            table.add_row(f"{group} ({found['n']})", system, *shown, gained)
+    line = f"{record['dataset']}: {counted(record['documents'], 'document')}, "
+    line += f"{counted(record['conversations'], 'conversation')}, {counted(record['n'], 'turn')}"
+    failed = [
+        f"failed: {each['conversation']}, turn {each['turn']}: {each['reason']}" for each in record["failures"][:5]
+    ]
+    return "\n".join([f"{line}; {record['failed']:,} failed", _rendered(table), *failed])
+
+
 def answers(record: Mapping[str, Any]) -> str:
     """A row a metric, a column a system, each figure with its 95 % interval."""
     table = Table(box=None, pad_edge=False)
