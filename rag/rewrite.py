@@ -43,6 +43,8 @@ NAME, WORD = 3.0, 1.0
 """What a term of a question counts."""
 ANSWERED = 0.4
 """What it counts in an answer: that is longer, and may be wrong."""
+ENGLISH = 0.25
+"""Share of function words from which questions are taken for English."""
 
 PRONOUNS = frozenset(
     "he him his himself she her hers herself it its itself they them their theirs themselves this these those "
@@ -50,11 +52,22 @@ PRONOUNS = frozenset(
 )
 POINTING = frozenset("that first second third last next".split())
 """Words that point back only at the end, before `one`, or, `that` alone, before a noun: "that company"."""
-THAT_CLAUSE = re.compile(r"\bthat (?:is|are|was|were|has|have|can|the|a)\b", re.IGNORECASE)
-OPENINGS = re.compile(
-    r"(?:and|but|or|so|also|then|plus|why|what about|how about|what if|what else|how come|really|are you sure)\b",
+EMPTY = re.compile(
+    r"\b(?:(?:is|are|was|were|will) there|it (?:that|true|possible|allowed|(?:takes?|costs?) to)|"
+    r"that (?:is|are|was|were|has|have|can|the|a))\b",
     re.IGNORECASE,
 )
+"""Where `it`, `there` and `that` point at nothing."""
+OPENINGS = re.compile(
+    r"[¿¡]?(?:and|but|or|so|also|then|plus|why|what about|how about|what if|what else|how come|really|are you sure|"
+    r"und|aber|oder|warum|wieso|et|mais|ou|pourquoi|y|pero|ma|perché|maar|waarom|och|men|og|hvorfor)\b",
+    re.IGNORECASE,
+)
+CALENDAR = frozenset(
+    "monday tuesday wednesday thursday friday saturday sunday january february march april june july august september "
+    "october november december mondays tuesdays wednesdays thursdays fridays saturdays sundays".split()
+)
+"""Written like names, and names of nothing."""
 FUNCTION_WORDS = STOP_WORDS | frozenset(
     "about actually after again all also am another any anyone anything become became been before being both came can "
     "cannot could did do does doing done during each either else ever every exactly from further get gets give gives "
@@ -96,8 +109,8 @@ class Term(NamedTuple):
 
     @property
     def names(self) -> bool:
-        """True for a name, but not for a number or a code such as E07: many things have those."""
-        return self.name and any(word.isalpha() for word in self.text.split())
+        """True for a name, but not for a number, a code such as E07 or a day: many things have those."""
+        return self.name and any(word.isalpha() and word.lower() not in CALENDAR for word in self.text.split())
 
 
 class Turn(NamedTuple):
@@ -150,7 +163,7 @@ def by_llm(question: str, history: Sequence[Message], llm: LLM) -> str | None:
     if len(reply.splitlines()) != 1 or len(reply) > LONGEST_REPLY or reply.startswith(ABSTENTION.removesuffix(".")):
         return None
     one = not any(mark in reply[:-1] for mark in _ASKS[:3])
-    asks = reply.endswith(_ASKS) or not question.strip().endswith(_ASKS)
+    asks = reply.endswith(_ASKS) or not (question.strip().endswith(_ASKS) or reply.endswith("."))
     return reply if one and asks and _told(reply, question, history) else None
 
 
@@ -182,7 +195,7 @@ def by_rules(question: str, history: Sequence[Message]) -> str:
     own = terms(question)
     told = {word for term in own for word in _words(term.text)}
     # Where it has a name of its own, it asks the same of something else: the words are kept, not the names.
-    named = any(term.names for term in own)
+    named = any(term.names for term in own) and _english([question, *(turn.question for turn in turns)])
     found = [term for term in _salient(turns) if not (named and term.name) and not told.issuperset(_words(term.text))]
     return f"{question} ({', '.join(term.text for term in found)})" if found else question
 
@@ -209,15 +222,26 @@ def terms(text: str) -> list[Term]:
         name = _capital(word, text, start)
         last = found[-1] if found else None
         joined = last is not None and text[last.start + len(last.text) : start] == " "
-        if last is not None and joined and name and last.name and len(last.text) + len(word) < LONGEST_TERM:
+        if last is not None and joined and name and _like_name(last) and len(last.text) + len(word) < LONGEST_TERM:
             found[-1] = Term(f"{last.text} {word}", last.start, True)
         else:
             found.append(Term(word, start, name or any(c.isdigit() for c in word)))
     return [Term(re.sub(r"['’]s$", "", term.text), term.start, term.name) for term in found]
 
 
+def _english(texts: Sequence[str]) -> bool:
+    """True where capitals tell names: about half of the words of English questions are in our list, few of others."""
+    words = [word for text in texts for word in _words(text[:LOOKED_AT])]
+    return sum(word in FUNCTION_WORDS for word in words) >= ENGLISH * len(words)
+
+
 def _plain_word(word: str) -> str:
     return re.sub(r"'s$", "", word.lower().replace("’", "'"))
+
+
+def _like_name(term: Term) -> bool:
+    """True for what may begin a name: at the beginning of a sentence it shows only by what follows."""
+    return term.name or term.text[0].isupper()
 
 
 def _capital(word: str, text: str, start: int) -> bool:
@@ -237,6 +261,7 @@ def _weight(term: Term) -> int:
 
 def _points_back(question: str, found: Sequence[Term]) -> bool:
     """True where a pronoun stands before anything that it could mean."""
+    question = EMPTY.sub(lambda match: "-" * len(match.group()), question)
     words = [(match.start(), match.group().lower().split("'")[0]) for match in _WORD.finditer(question)]
     for (start, word), (_, after) in pairwise([*words, (len(question), "")]):
         before = [term for term in found if term.start < start]
@@ -244,7 +269,7 @@ def _points_back(question: str, found: Sequence[Term]) -> bool:
             return False
         if word in PRONOUNS or (word in POINTING and after in ("one", "ones", "")):
             return True
-        if word == "that" and not THAT_CLAUSE.search(question):
+        if word == "that" and not any(term.names for term in found):
             return True
     return False
 

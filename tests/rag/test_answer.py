@@ -281,6 +281,65 @@ def test_the_model_is_shown_the_passages_the_history_and_the_question(open_rag: 
     assert asked.content.endswith(f"Question: {QUESTION}")
 
 
+WHALES = [Message("user", "What do blue whales eat?"), Message("assistant", "A blue whale eats krill.")]
+
+
+def test_a_follow_up_is_searched_for_with_what_was_said_before(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS, ParrotLLM(KRILL))
+    bare, (retrieved, *_, finished) = rag.answer("And how much?"), rag.stream("And how much?", WHALES)
+    assert bare.abstained
+    assert bare.searched == ""
+    assert isinstance(retrieved, Retrieved)
+    assert isinstance(finished, Finished)
+    answer = finished.answer
+    assert (answer.question, answer.searched) == ("And how much?", retrieved.searched)
+    assert answer.searched.startswith("And how much? (")
+    assert "whales" in answer.searched
+    assert answer.hits[0].chunk.text == DOCUMENTS["whales.txt"]
+    assert citations(answer)[0].quote == KRILL
+
+
+def test_the_model_is_asked_what_the_person_asked(open_rag: OpenRag) -> None:
+    llm = ParrotLLM(KRILL)
+    open_rag(DOCUMENTS, llm).answer("And how much?", WHALES)
+    ((_, *turns, asked),) = llm.asked
+    assert turns == WHALES
+    assert asked.content.endswith("Question: And how much?")
+
+
+def test_a_question_that_stands_alone_finds_the_same_in_a_conversation(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS)
+    question = "When was it that the Titanic sank?"
+    alone, later = rag.answer(question), rag.answer(question, WHALES)
+    assert later.searched == ""
+    assert later.hits == alone.hits
+
+
+def test_follow_ups_can_be_switched_off(open_rag: OpenRag) -> None:
+    answer = open_rag(DOCUMENTS, follow_ups="off").answer("And how much?", WHALES)
+    assert (answer.searched, answer.abstained) == ("", True)
+
+
+def test_a_bigger_model_rewrites_before_it_answers(open_rag: OpenRag) -> None:
+    llm = ParrotLLM("How much does a blue whale eat?")
+    answer = open_rag(DOCUMENTS, llm, follow_ups="llm").answer("And how much?", WHALES)
+    assert answer.searched == llm.says
+    rewriting, answering = llm.asked
+    assert rewriting[-1].content.endswith("Last question: And how much?")
+    assert answering[-1].content.endswith("Question: And how much?")
+
+
+def test_a_follow_up_that_is_declined_tells_what_was_searched_for(open_rag: OpenRag) -> None:
+    history = [Message("user", "zyzzyva?"), Message("assistant", ABSTENTION)]
+    answer = open_rag(DOCUMENTS, min_relevance=0.9).answer("And quokka?", history)
+    assert (answer.abstained, answer.searched) == (True, "And quokka? (zyzzyva)")
+
+
+def test_what_stands_alone_but_is_too_long_is_not_searched_for(open_rag: OpenRag) -> None:
+    answer = open_rag(DOCUMENTS, max_question_chars=20).answer("And how much?", WHALES)
+    assert answer.searched == ""
+
+
 @pytest.mark.parametrize(("model", "told"), [("bundled", False), ("someone/bigger", True)])
 def test_only_a_model_that_can_decline_is_told_how_to(open_rag: OpenRag, model: str, told: bool) -> None:
     llm = ParrotLLM(MAMMALS)

@@ -156,6 +156,12 @@ def test_old_turns_go_first_and_passages_keep_most_of_the_room() -> None:
     assert asked(messages).count("passage") == 100
 
 
+def test_a_turn_that_was_declined_is_left_out() -> None:
+    history = [*pairs(1), Message("user", "Who?"), Message("assistant", ABSTENTION), *pairs(2)]
+    messages, _ = build("Why?", history, hits_of(["short"]), 1000, words)
+    assert messages[1:-1] == [*pairs(1), *pairs(2)]
+
+
 def test_a_turn_that_alone_is_too_long_is_left_out_with_its_answer() -> None:
     history = [*pairs(1), Message("user", "word " * 1000), Message("assistant", "yes")]
     messages, _ = build("Why?", history, hits_of(["short"]), 500, words)

@@ -15,12 +15,12 @@ from rag.embed import open_embedder
 from rag.errors import QuestionError
 from rag.filter import Filter
 from rag.fuse import RRF_K
-from rag.retrieve import Retriever
+from rag.retrieve import ALSO, Retriever
 from rag.settings import Settings
 from rag.sparse import encode_document, encode_query
 from rag.store.opening import open_store
-from rag.store.protocol import BM25, DENSE, Store
-from rag.types import Chunk, Hit, IndexedChunk
+from rag.store.protocol import BM25, DENSE, Compared, Store
+from rag.types import Chunk, Hit, IndexedChunk, SparseVector
 from tests.conftest import OpenRag, WordCountEmbedder, make_chunk
 
 DOCUMENTS = {
@@ -141,6 +141,65 @@ def test_only_documents_that_the_filter_matches_are_found(open_rag: OpenRag) -> 
     ]
     assert rag.search("What do blue whales eat?", 1, within=Filter()) == rag.search("What do blue whales eat?", 1)
     assert rag.search("What do blue whales eat?", 5, within=Filter(types=("pdf",))) == []
+
+
+KRILL, TITANIC = "blue whales eat krill", "Titanic hit an iceberg"
+
+
+@pytest.mark.parametrize("fusion", ["convex", "rrf"])
+def test_two_wordings_make_one_ranking(open_rag: OpenRag, fusion: str) -> None:
+    rag = open_rag(DOCUMENTS, fusion=fusion)
+    retriever = Retriever(rag.store, rag.embedder, rag.settings)
+    one, other = ({hit.chunk.id: hit.score for hit in retriever.search(text, 5)} for text in (KRILL, TITANIC))
+    both = retriever.search(KRILL, 5, also=[TITANIC])
+    for hit in both:
+        expected = (1 - ALSO) * one[hit.chunk.id] + ALSO * other[hit.chunk.id]
+        assert hit.score == pytest.approx(expected, abs=1e-5)
+    assert [hit.score for hit in both] == sorted((hit.score for hit in both), reverse=True)
+    assert both == retriever.search(KRILL, 5, also=[TITANIC])
+
+
+def test_each_wording_finds_passages_that_the_other_does_not(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS, candidates=1)
+    hits = Retriever(rag.store, rag.embedder, rag.settings).search(KRILL, 2, also=[TITANIC])
+    assert set(texts(hits)) == {DOCUMENTS["krill.txt"], DOCUMENTS["titanic.txt"]}
+
+
+def test_the_other_wording_counts_more(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS)
+    retriever = Retriever(rag.store, rag.embedder, rag.settings)
+    assert texts(retriever.search(KRILL, 1, also=[TITANIC])) == [DOCUMENTS["titanic.txt"]]
+    assert texts(retriever.search(TITANIC, 1, also=[KRILL])) == [DOCUMENTS["krill.txt"]]
+
+
+def test_a_hit_says_what_the_wording_that_suits_it_better_thought(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS)
+    retriever = Retriever(rag.store, rag.embedder, rag.settings)
+    alone = [{hit.chunk.id: hit for hit in retriever.search(question, 5)} for question in (KRILL, TITANIC)]
+    for hit in retriever.search(KRILL, 5, also=[TITANIC]):
+        for system in (DENSE, BM25):
+            seen = [scores[hit.chunk.id].score_of(system) for scores in alone]
+            assert hit.score_of(system) == max((score for score in seen if score is not None), default=None)
+
+
+@pytest.mark.parametrize("also", [(), (KRILL,), (f" {KRILL}\n", KRILL)])
+def test_the_same_wording_twice_is_searched_once(open_rag: OpenRag, also: Sequence[str]) -> None:
+    class Counting(WordCountEmbedder):
+        calls = 0
+
+        def embed_query(self, text: str) -> np.ndarray:
+            self.calls += 1
+            return super().embed_query(text)
+
+    rag, counting = open_rag(DOCUMENTS), Counting()
+    assert Retriever(rag.store, counting, rag.settings).search(KRILL, 5, also=also) == rag.search(KRILL, 5)
+    assert counting.calls == 1
+
+
+def test_another_wording_is_checked_like_the_question(open_rag: OpenRag) -> None:
+    rag = open_rag(DOCUMENTS)
+    with pytest.raises(QuestionError, match="at most 8,000"):
+        Retriever(rag.store, rag.embedder, rag.settings).search(KRILL, 3, also=["w" * 8001])
 
 
 def test_the_same_question_gives_the_same_list(open_rag: OpenRag) -> None:
@@ -291,6 +350,39 @@ def test_passages_that_vanish_under_a_search_are_searched_again(
     assert {(hit.chunk.doc_id, hit.chunk.revision) for hit in hits} == {("anchor", "later 0")}
     assert len(hits) == PARTS
     assert replacing.asked == 3
+
+
+def test_passages_that_vanish_under_a_search_in_two_wordings_are_searched_again(
+    store: Store, settings: Settings, embedder: WordCountEmbedder
+) -> None:
+    replacing = Replacing(store, times=2)
+    retriever = Retriever(replacing, embedder, settings)  # type: ignore[arg-type]
+    hits = retriever.search("anchor", PARTS, also=["anchor part"])
+    assert {(hit.chunk.doc_id, hit.chunk.revision) for hit in hits} == {("anchor", "later 0")}
+    assert len(hits) == PARTS
+    assert replacing.asked == 3
+
+
+def test_a_replacement_between_two_wordings_comparisons_is_noticed(
+    store: Store, settings: Settings, embedder: WordCountEmbedder
+) -> None:
+    class Between(Replacing):
+        def __init__(self, store: Store) -> None:
+            super().__init__(store, times=0)
+            self.compared = 0
+            self.compare = self._compare
+
+        def _compare(self, ids: Sequence[str], sparse: SparseVector) -> Compared:
+            self.compared += 1
+            if self.compared == 2:
+                self.happen()
+            return self._store.compare(ids, sparse)
+
+    between = Between(store)
+    hits = Retriever(between, embedder, settings).search("anchor", PARTS, also=["anchor part"])  # type: ignore[arg-type]
+    assert {(hit.chunk.doc_id, hit.chunk.revision) for hit in hits} == {("anchor", "later 0")}
+    assert len(hits) == PARTS
+    assert between.compared == 4
 
 
 def test_a_removed_document_makes_room_for_the_next_best(

@@ -60,6 +60,8 @@ def test_an_answer_holds_what_the_contract_names() -> None:
         False,
         "model@0123",
     )
+    assert found["searched"] == ""
+    assert records.answer(replace(ANSWER, searched="Why? (rent)"))["searched"] == "Why? (rent)"
     right, wrong = found["sentences"]
     assert (right["text"], right["support"], right["supported"]) == ("So.", 0.91, True)
     assert right["citations"] == [

@@ -127,6 +127,15 @@ def test_an_abstention_has_no_marks_and_its_panel_shows_the_closest_passages() -
     assert not panel.xpath("//mark")
 
 
+@pytest.mark.parametrize("abstained", [False, True])
+def test_what_a_follow_up_was_searched_for_as_stands_under_the_answer(abstained: bool) -> None:
+    record = replace(answered(Sentence("So.", 0.1), abstained=abstained), searched="Why? (<b>Birch</b> Lane)")
+    root = check_markup(render.answer(record))
+    (line,) = root.find_class("fn-searched")
+    assert line.text_content() == "searched for: Why? (<b>Birch</b> Lane)"
+    assert not check_markup(render.answer(replace(record, searched=""))).find_class("fn-searched")
+
+
 def test_an_answer_without_footnotes_has_a_panel_of_the_closest_passages() -> None:
     panel = check_markup(render.sources(answered(Sentence("Whales fly.", 0.1), hits=(WHALES,))))
     assert "Closest passages (1)" in panel.text_content()
