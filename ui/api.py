@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +17,7 @@ from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FilterError, FootnoteError, LLMUnreachable, QuestionError, StoreUnreachable
 from rag.filter import Filter
+from rag.types import Message
 from ui import records, wire
 from ui.desk import BUSY, Desk
 from ui.narrow import checked
@@ -51,10 +52,18 @@ class Within(BaseModel):
         return Filter(*names, self.since, self.until, metadata)
 
 
+class Said(BaseModel):
+    """A message of the conversation so far."""
+
+    role: Literal["user", "assistant"]
+    content: str = Field(max_length=20_000)
+
+
 class Question(BaseModel):
     """Body of a search or of a question."""
 
     question: str
+    history: list[Said] = Field([], max_length=200, description="The conversation so far, oldest message first.")
     k: int = Field(10, ge=1, le=1000, description="How many passages a search returns.")
     filter: Within | None = Field(None, description="Which documents to use; all of them without it.")
 
@@ -103,14 +112,14 @@ def create_app(rag: Rag, catalog: Catalog, desk: Desk | None = None) -> FastAPI:
     @app.post("/api/v1/search")
     def search(body: Question) -> dict[str, Any]:
         """The passages that fit a question best; none where the filter matches no document."""
-        return {
-            "hits": [records.hit(hit) for hit in rag.search(body.question, body.k, within=_within(body, rag, catalog))]
-        }
+        hits = rag.search(body.question, body.k, within=_within(body, rag, catalog))
+        return {"hits": [records.hit(hit) for hit in hits]}
 
     @app.post("/api/v1/ask")
     def ask(body: Question) -> dict[str, Any]:
-        """An answer, every sentence checked and footnoted."""
-        return records.answer(rag.answer(body.question, within=_within(body, rag, catalog)))
+        """An answer, every sentence checked and footnoted; with a history, to a question that may depend on it."""
+        history = [Message(said.role, said.content) for said in body.history]
+        return records.answer(rag.answer(body.question, history, within=_within(body, rag, catalog)))
 
     app.include_router(_for_other_processes(desk or Desk(rag, catalog)))
     return app
