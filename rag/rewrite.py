@@ -301,8 +301,8 @@ def _salient(turns: Sequence[Turn]) -> list[Term]:
                 # A later question had a name of its own, and with it another subject.
                 if not (named and term.names):
                     key = " ".join(tokens(term.text)) or term.text
-                    value, _, known = counted.get(key, (0.0, place, term))
-                    counted[key] = (value + (NAME if term.names else WORD) * share * FADING**age, place, known)
+                    value = counted[key][0] if key in counted else 0.0
+                    counted[key] = (value + (NAME if term.names else WORD) * share * FADING**age, place, term)
         named = named or any(term.names for term in asked)
         if named and not depends(turn.question):
             break
