@@ -18,7 +18,7 @@ from rag.errors import FootnoteError
 from rag.llm import LLM
 from rag.prompt import ABSTENTION, plain
 from rag.settings import Settings
-from rag.sparse import STOP_WORDS
+from rag.sparse import STOP_WORDS, tokens
 from rag.types import Message
 
 log = logging.getLogger("footnote.rewrite")
@@ -300,9 +300,9 @@ def _salient(turns: Sequence[Turn]) -> list[Term]:
                 place += 1
                 # A later question had a name of its own, and with it another subject.
                 if not (named and term.names):
-                    value, _, known = counted.get(term.text.lower(), (0.0, place, term))
-                    value += (NAME if term.names else WORD) * share * FADING**age
-                    counted[term.text.lower()] = (value, place, known)
+                    key = " ".join(tokens(term.text)) or term.text
+                    value = counted[key][0] if key in counted else 0.0
+                    counted[key] = (value + (NAME if term.names else WORD) * share * FADING**age, place, term)
         named = named or any(term.names for term in asked)
         if named and not depends(turn.question):
             break

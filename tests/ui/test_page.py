@@ -128,6 +128,18 @@ def test_what_no_document_says_is_declined_and_an_error_is_shown(
     assert person.page.input_value("#fn-question textarea") == "the rent is due monthly"
 
 
+def test_a_follow_up_finds_its_subject_in_the_conversation_also_where_that_was_declined(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+) -> None:
+    rag = open_rag({"a.md": "# Lease\n\nThe rent of Quarry Lane is due monthly.\n"}, min_relevance=0.5)
+    person = Person(browser, serve(rag, catalog))
+    person.ask("Who sold Quarry Lane and <b>why</b> in 1850?", ".fn-abstained")
+    person.ask("the rent?", ".fn-searched")
+    assert person.text(".fn-searched").startswith("searched for: the rent? (")
+    assert "Quarry Lane" in person.text(".fn-searched")
+    assert "Quarry Lane" in person.text("#fn-sources")
+
+
 def test_stopping_ends_the_generation_and_says_so(
     browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
 ) -> None:
