@@ -13,6 +13,7 @@ from rag.embed import open_embedder
 from rag.errors import EvalError
 from rag.settings import Settings
 from tests.conftest import ParrotLLM, WordCountEmbedder, make_hit
+from ui.cli import main
 
 DATA = Path(__file__).parents[1] / "data" / "conversations"
 RENT = {"kind": "first", "question": "What is the rent of Birch Lane?", "answer": "900 euros."}
@@ -89,8 +90,9 @@ def test_what_fails_counts_as_not_found(settings: Settings, embedder: WordCountE
 
 
 def test_only_a_part_may_be_measured(settings: Settings, embedder: WordCountEmbedder) -> None:
-    assert evaluate(settings, embedder, data(RENT), silent, split="held")["n"] == 0
     assert evaluate(settings, embedder, data(RENT), silent, split="dev")["n"] == 1
+    with pytest.raises(EvalError, match="no conversation has the split 'held'; there are: 'dev'"):
+        evaluate(settings, embedder, data(RENT), silent, split="held")
 
 
 @pytest.mark.parametrize(
@@ -134,3 +136,19 @@ def test_follow_ups_find_more_and_questions_that_stand_alone_find_the_same(real_
     for metric in ("recall@1", "recall@5"):
         assert follow_ups[metric]["gain"]["low"] > 0.05
         assert alone[metric]["gain"]["value"] >= 0
+
+
+@pytest.mark.slow
+def test_the_command_prints_a_row_for_each_way_of_searching(
+    real_settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["eval", "conversations", str(DATA), "--split", "dev", "--home", str(real_settings.home)]
+    printed = []
+    for arguments in (command, [*command, "--json"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0].count("rules+question") == 2
+    record = json.loads(printed[1])
+    assert list(record["groups"]["follow-up"]["systems"]) == ["question", "rules", "rules+question"]
