@@ -569,7 +569,7 @@ def test_ray_ends_with_the_same_though_its_workers_are_killed(place: OpenPlace, 
     alone.alone(many, guarded=True)
     ingestion = over_ray(helped, "local")
     killed: list[int] = []
-    for _ in ingestion.run([many]):
+    for _ in ingestion.run([many], metadata=SAID):
         if not killed:
             assert listening() <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
             for victim in [*workers("_Reader")[:1], *workers("Encoder")[:1]]:
@@ -600,7 +600,7 @@ def test_ray_fills_a_server_and_a_second_run_does_not_even_start_it(
     helped.store.close()
     name, dim = helped.embedder.id, helped.embedder.dim
     helped.store = ServerStore.connect("memory", "", 5.0, "default", dim, name, True, QdrantClient(":memory:"))
-    assert {result.status for result in over_ray(helped, "local").run([many])} == {"indexed"}
+    assert {result.status for result in over_ray(helped, "local").run([many], metadata=SAID)} == {"indexed"}
     assert_same(helped, alone)
     again = over_ray(helped, "auto")  # no such cluster: it would be an error to call on it
     assert {result.status for result in again.run([many])} == {"unchanged"}
@@ -620,7 +620,7 @@ def test_ray_goes_on_where_a_node_is_lost(
     try:
         node = cluster.add_node(num_cpus=1)
         lost = False
-        for _ in over_ray(helped, cluster.address).run([many]):
+        for _ in over_ray(helped, cluster.address).run([many], metadata=SAID):
             if not lost:
                 cluster.remove_node(node, allow_graceful=False)
                 lost = True
@@ -650,7 +650,7 @@ def test_ray_elsewhere_is_reached_by_its_address(place: OpenPlace, folder: Path,
     )
     try:
         wait_for(port)
-        list(over_ray(helped, f"ray://127.0.0.1:{port}").run([folder]))
+        list(over_ray(helped, f"ray://127.0.0.1:{port}").run([folder], metadata=SAID))
     finally:
         head.terminate()
         head.wait(60)
@@ -688,7 +688,7 @@ def test_ray_embeds_with_the_real_weights(
     for each in (alone, helped):
         each.settings = each.settings.model_copy(update={"cache": real_settings.cache})
     alone.alone(folder, guarded=True)
-    list(over_ray(helped, "local", open_embedder).run([folder]))
+    list(over_ray(helped, "local", open_embedder).run([folder], metadata=SAID))
     ours = {item.chunk.id: item.dense for item in helped.store.scan()}
     for item in alone.store.scan():
         assert float(ours.pop(item.chunk.id) @ item.dense) > 0.999
