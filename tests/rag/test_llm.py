@@ -46,6 +46,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
+    def end_headers(self) -> None:
+        # Said aloud: a client that learns of it too late sends its next request into the closed connection.
+        self.send_header("Connection", "close")
+        super().end_headers()
+
     def answer(self, body: dict[str, Any]) -> None:
         self.close_connection = True
         with self.server.lock:
