@@ -26,7 +26,7 @@ from rag.settings import Settings
 from rag.store.opening import open_store
 from rag.store.protocol import DENSE, Store
 from rag.types import Answer, Citation, Event, Finished, Hit, Message, Piece, Retrieved, Sentence, Timings
-from rag.verify import Support, Verifier
+from rag.verify import Passage, Support, Verdict, Verifier
 
 MORE_CITATIONS = 0.05
 """A further passage is cited too where its support is this close to the best one's."""
@@ -131,7 +131,7 @@ class Rag:
         text = _unmarked(text)
         text = text[: _repetition(text, ended=True)]
         generate_ms = clock.lap()
-        checked = self._checked(text, used)
+        checked = self._checked(question, text, used)
         timings = Timings(retrieve_ms, first_ms, generate_ms, clock.lap(), clock.total())
         abstained = _declines(text)
         yield Finished(
@@ -152,25 +152,26 @@ class Rag:
         """True where some passage is close enough in meaning to the question."""
         return any((hit.score_of(DENSE) or -1.0) >= self.settings.min_relevance for hit in hits)
 
-    def _checked(self, text: str, hits: Sequence[Hit]) -> tuple[Sentence, ...]:
+    def _checked(self, question: str, text: str, hits: Sequence[Hit]) -> tuple[Sentence, ...]:
         """The answer's sentences with their support and footnotes."""
         parts = [text[start:end] for start, end in sentences.split(text)]
+        passages = [Passage(hit.chunk.text, hit.chunk.header) for hit in hits]
         numbers: dict[Place, int] = {}
         return tuple(
-            self._cited(part, supports, numbers)
-            for part, supports in zip(parts, self._verifier.check(parts, hits), strict=True)
+            self._cited(part, verdict, hits, numbers)
+            for part, verdict in zip(parts, self._verifier.check(parts, passages, question), strict=True)
         )
 
-    def _cited(self, text: str, supports: Sequence[Support], numbers: dict[Place, int]) -> Sentence:
-        best = supports[0].score if supports else 0.0
-        enough = max(self.settings.min_support, best - MORE_CITATIONS)
+    def _cited(self, text: str, verdict: Verdict, hits: Sequence[Hit], numbers: dict[Place, int]) -> Sentence:
+        supported = verdict.supports if verdict.score >= self.settings.min_support else ()
+        enough = supported[0].score - MORE_CITATIONS if supported else 1.0
         # Neighbouring passages overlap, so two of them may hold the same place.
-        good: dict[Place, Support] = {}
-        for support in supports:
-            if support.score >= enough:
-                good.setdefault(_place(support), support)
-        chosen = list(good.values())[:MOST_CITATIONS]
-        return Sentence(text, round(best, 4), tuple(_citation(support, numbers) for support in chosen))
+        good: dict[Place, Citation] = {}
+        for support in supported:
+            place = _place(support, hits)
+            if support.score >= enough and place not in good and len(good) < MOST_CITATIONS:
+                good[place] = _citation(support, hits, numbers)
+        return Sentence(text, round(verdict.score, 4), tuple(good.values()), verdict.reasons)
 
     def close(self) -> None:
         """Let go of the index."""
@@ -203,15 +204,17 @@ class _Clock:
         return round((time.perf_counter() - self._start) * 1000, 1)
 
 
-def _place(support: Support) -> Place:
-    return support.hit.chunk.doc_id, support.start, support.end
+def _place(support: Support, hits: Sequence[Hit]) -> Place:
+    chunk = hits[support.passage].chunk
+    return chunk.doc_id, chunk.start + support.start, chunk.start + support.end
 
 
-def _citation(support: Support, numbers: dict[Place, int]) -> Citation:
+def _citation(support: Support, hits: Sequence[Hit], numbers: dict[Place, int]) -> Citation:
     """The footnote for a place; the same place keeps its number throughout an answer."""
-    chunk, start, end = support.hit.chunk, support.start, support.end
-    number = numbers.setdefault(_place(support), len(numbers) + 1)
-    quote = chunk.text[start - chunk.start : end - chunk.start]
+    chunk, place = hits[support.passage].chunk, _place(support, hits)
+    number = numbers.setdefault(place, len(numbers) + 1)
+    _, start, end = place
+    quote = chunk.text[support.start : support.end]
     return Citation(number, chunk.doc, chunk.title, chunk.page, chunk.headings, start, end, quote)
 
 

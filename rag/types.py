@@ -133,6 +133,8 @@ class Sentence:
     text: str
     support: float
     citations: tuple[Citation, ...] = ()
+    reasons: tuple[str, ...] = ()
+    """Why the support is low, or cannot be told; for a person."""
 
     @property
     def supported(self) -> bool:
