@@ -51,6 +51,7 @@ LAYERS = {
     "rag.store.server": 2,
     "rag.store.opening": 2,
     "rag.rewrite": 2,
+    "rag.declines": 2,
     "rag.retrieve": 3,
     "rag.rerank": 3,
     "rag.answer": 4,
