@@ -55,7 +55,7 @@ SAY = _words(
 HOLD = _words("contain include provide give have hold offer supply list show present")
 HELD = _words(
     "information info details? answers? mentions? data references? specifics explanation context knowledge facts?"
-    " enough sufficient anything what who when where why how the_exact the_specific the_name the_date the_number the_reason"
+    " enough sufficient anything what who when where why how the_exact the_specific the_name the_date the_reason"
 )
 SAID = _words(
     "found given stated provided determined available mentioned specified answered known clear included discussed"

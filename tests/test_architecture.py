@@ -91,7 +91,7 @@ SIBLINGS = {
 OWNERS = {
     "torch": {"rag.convert", "rag.embed", "rag.llm"},
     "transformers": {"rag.convert", "rag.llm"},
-    "sentence_transformers": {"rag.embed", "rag.rerank"},
+    "sentence_transformers": {"rag.embed", "rag.rerank", "eval.judges"},
     "openvino": {"rag.convert", "rag.embed"},
     "openvino_genai": {"rag.convert", "rag.llm"},
     "nncf": {"rag.convert"},

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from ui.doctor import Check
 
 UNSUPPORTED = "(not found in your documents)"
+SENTENCES = {
+    "supported": "sentences supported",
+    "unsupported": "sentences not supported",
+    "failed": "... of failed answers",
+    "not_checkable": "... that claim nothing",
+}
 
 
 def harmless(text: str) -> str:
@@ -190,9 +196,59 @@ def answers(record: Mapping[str, Any]) -> str:
     return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *_failed(record)])
 
 
-def _failed(record: Mapping[str, Any]) -> list[str]:
+def judged(record: Mapping[str, Any]) -> str:
+    """A row a metric, a column a judge; what is supported and what is not, the worst answers, and disagreement."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric")
+    for judge in record["judges"]:
+        table.add_column(f"{judge['name']}, from {judge['threshold']:g}", justify="right")
+    table.add_column("n", justify="right")
+    for name in dict.fromkeys(name for metrics in record["metrics"].values() for name in metrics):
+        figures = [metrics.get(name) for metrics in record["metrics"].values()]
+        shown = [_interval(figure) if figure else "" for figure in figures]
+        table.add_row(name, *shown, f"{max(figure['n'] for figure in figures if figure):,}")
+    for name, label in SENTENCES.items():
+        table.add_row(label, *(f"{counts[name]:,}" for counts in record["sentences"].values()), "")
+    line = f"{record['dataset']}: {counted(record['n'], 'answer')}: {record['judged']:,} judged, "
+    line += f"{record['abstained']:,} abstained, {record['claims_nothing']:,} claimed nothing"
+    times = record["latency_ms"][record["main"]["system"]].get("check")
+    took = f"; an answer took {times['p50']:.0f} ms (p50), {times['p95']:.0f} ms (p95)" if times else ""
+    worst = [
+        f"answer {each['id']}: {each['supported']} of {counted(each['checkable'], 'sentence')} supported: "
+        f"{_quote(each['question'], 100)}"
+        for each in record["least_faithful"]
+    ]
+    return "\n".join(
+        [
+            f"{line}; {record['failed']:,} failed{took}",
+            _rendered(table),
+            *worst,
+            *_differ(record),
+            *_failed(record, "answer"),
+        ]
+    )
+
+
+def _differ(record: Mapping[str, Any]) -> list[str]:
+    """Where the judge and the local checker say different things, a line an example."""
+    found = record.get("disagreement")
+    if not found or not found["n"]:
+        return []
+    kappa = "no kappa: both say the same of all" if found["kappa"] is None else f"Cohen's kappa {found['kappa']:.2f}"
+    name = record["main"]["system"]
+    head = f"{name} and local differ on {_interval(found['share'])} of {counted(found['n'], 'sentence')} ({kappa}): "
+    head += f"{found['judge_only']:,} supported by {name} alone, {found['local_only']:,} by local alone"
+    examples = [
+        f"answer {each['id']}, sentence {each['sentence']}, {name} {each['judge']:.2f}, local {each['local']:.2f}: "
+        f"{_quote(each['text'], 120)}"
+        for each in found["examples"]
+    ]
+    return [head, *examples]
+
+
+def _failed(record: Mapping[str, Any], case: str = "question") -> list[str]:
     """The first failures, a line each."""
-    return [f"failed: question {each['id']}, {each['system']}: {each['reason']}" for each in record["failures"][:5]]
+    return [f"failed: {case} {each['id']}, {each['system']}: {each['reason']}" for each in record["failures"][:5]]
 
 
 def _interval(figure: dict[str, float], sign: str = "") -> str:
