@@ -1,4 +1,4 @@
-"""Answers of any system on disk -> records to be judged: our own rows, and those of RAGAS and DeepEval.
+"""Answers of any system -> records to be judged: our own rows and runs, and the rows of RAGAS and DeepEval.
 
 A file is JSON lines, a JSON list, or a JSON object that holds the list. A row that cannot be used is named with its
 file, line or element, and field. Knows nothing about how answers are judged.
@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from eval.cases import Answered, Context
+from eval.run import Finished
 from rag.errors import EvalError
 
 AUTO, FOOTNOTE, RAGAS, DEEPEVAL = "auto", "footnote", "ragas", "deepeval"
@@ -102,6 +103,26 @@ def read_answers(path: Path, format: str = AUTO) -> AnswerSet:
         answers[answer.id] = answer
     _check_complete(path, kind, rows, list(answers.values()))
     return AnswerSet(path.resolve().stem, tuple(answers.values()))
+
+
+def answers_of(run: Finished, system: str) -> AnswerSet:
+    """What a run of `footnote eval answers` was answered, with the passages that each answer was written from.
+
+    Raises:
+        EvalError: it is another kind of run, or lacks the system.
+    """
+    if run.kind != "answers":
+        raise EvalError(f"run {run.name!r} measured {run.kind}; only answers can be judged: give one of `eval answers`")
+    if system not in (known := run.records[0]["answers"]):
+        raise EvalError(f"run {run.name!r} has no answers of {system!r}; it has those of {', '.join(known)}")
+    return AnswerSet(
+        run.summary["dataset"], tuple(_of_record(record, record["answers"][system]) for record in run.records)
+    )
+
+
+def _of_record(record: Mapping[str, Any], given: Mapping[str, Any]) -> Answered:
+    contexts = tuple(Context(text=hit["text"], doc=hit["doc"], page=hit["page"]) for hit in given.get("hits", ()))
+    return Answered(id=record["id"], question=record["question"], answer=given.get("text", ""), contexts=contexts)
 
 
 def _told(row: _Row) -> str:

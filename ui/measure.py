@@ -101,7 +101,12 @@ def eval_answers(
 
 @evaluation.command("judge")
 def eval_judge(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="Answers with their questions and contexts.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Answers with questions and contexts; or a run of `footnote eval answers`."
+        ),
+    ],
     judge: Annotated[
         str,
         typer.Option(metavar="JUDGE", help="Who judges: local, llm, or the path or hub id of a cross-encoder."),
@@ -109,6 +114,7 @@ def eval_judge(
     format_: Annotated[
         AnswerFormat, typer.Option("--format", help="Whose fields the answers have; auto goes by the first one.")
     ] = "auto",
+    system: Annotated[str, typer.Option(help="Of a run: whose answers.")] = "footnote",
     limit: Annotated[int | None, typer.Option(min=1, help="Judge so many answers only, spread evenly.")] = None,
     run: RunName = None,
     fresh: Fresh = False,
@@ -120,7 +126,7 @@ def eval_judge(
     from eval.measure import measure_judge
     from ui import terminal
 
-    measured = measure_judge(settings_of(home, collection), path, say, judge, format_, limit, run, fresh)
+    measured = measure_judge(settings_of(home, collection), path, say, judge, format_, system, limit, run, fresh)
     _show_run(measured, terminal.judged(measured.summary), as_json)
 
 

@@ -11,11 +11,12 @@ import pytest
 
 from eval.cases import Answered, Context
 from eval.gate import gate
-from eval.importers import AnswerSet
+from eval.importers import AnswerSet, answers_of
 from eval.judge import evaluate, made_of, share_of_all
 from eval.judges import LOCAL, Judge, open_judges
+from eval.measure import measure_judge
 from eval.report import page, report
-from eval.run import Run, read_run
+from eval.run import Run, made_with, read_run
 from eval.stats import mean
 from rag.errors import EvalError, LLMError, SettingsError
 from rag.settings import Settings
@@ -269,6 +270,28 @@ def test_the_command(settings: Settings, tmp_path: Path, capsys: pytest.CaptureF
             main(["eval", "judge", *arguments, "--home", str(settings.home)])
         assert ended.value.code == 1
         assert message in capsys.readouterr().err
+
+
+def test_answers_of_a_run_are_judged(settings: Settings) -> None:
+    hit = {"doc": "lease.pdf", "title": "Lease", "page": 2, "text": RENT}
+    run = Run.begin(settings.home / "runs" / "asked", "answers", made_with(settings, dataset="leases", cases="0f"))
+    given = {"text": "The rent is 900 euros.", "outcome": "correct", "hits": [hit]}
+    for id_, answers in (("q1", {"footnote": given}), ("q2", {"footnote": {"outcome": "failed"}})):
+        run.add({"id": id_, "question": "What is the rent?", "answers": answers}, {})
+    run.finish({"dataset": "leases", "n": 2})
+    data = answers_of(read_run("asked", settings), "footnote")
+    assert (data.name, [each.answer for each in data.answers]) == ("leases", ["The rent is 900 euros.", ""])
+    assert data.answers[0].contexts == (Context(text=RENT, doc="lease.pdf", page=2),)
+    with pytest.raises(EvalError, match="has no answers of 'oracle'; it has those of footnote"):
+        answers_of(read_run("asked", settings), "oracle")
+
+
+def test_only_answers_of_a_run_can_be_judged(judged: Judged, settings: Settings) -> None:
+    judged([answered("a", "The rent is 900 euros.", RENT)])
+    with pytest.raises(EvalError, match="run 'run' measured judge; only answers can be judged"):
+        measure_judge(settings, Path("run"), lambda _: None)
+    with pytest.raises(EvalError, match="no run"):
+        measure_judge(settings, settings.home, lambda _: None)
 
 
 @pytest.mark.slow
