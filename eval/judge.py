@@ -17,7 +17,7 @@ from eval.cases import Answered
 from eval.corpus import Say
 from eval.importers import AnswerSet
 from eval.judges import LOCAL, Judge
-from eval.run import Record, Run, made_with
+from eval.run import Finished, Record, Run, made_with
 from eval.stats import RESAMPLES, SEED, Interval, mean
 from rag import sentences
 from rag.answer import MARKS
@@ -226,6 +226,17 @@ def summary(
         **({"disagreement": _disagreement(main, records)} if len(judges) > 1 else {}),
         "latency_ms": {judge.name: _latency(judge.name, timings) for judge in judges},
     }
+
+
+def by_sentence(run: Finished) -> list[dict[str, Any]]:
+    """Each answer of a finished run with its outcome, its share and its sentences, by the judge that counts."""
+    main = run.summary["main"]["system"]
+    return [
+        {"id": record["id"], "outcome": answer["outcome"]}
+        | {name: answer.get(name) for name in ("faithful_share", "sentences")}
+        for record in run.records
+        for answer in (record["answers"][main],)
+    ]
 
 
 class _Tally(NamedTuple):

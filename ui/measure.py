@@ -123,15 +123,16 @@ def eval_judge(
     home: Home = None,
 ) -> None:
     """Which sentences of any system's answers are supported by the passages that they were written from."""
+    from eval.judge import by_sentence
     from eval.measure import measure_judge
     from ui import terminal
 
     measured = measure_judge(settings_of(home, collection), path, say, judge, format_, system, limit, run, fresh)
-    _show_run(measured, terminal.judged(measured.summary), as_json)
+    _show_run(measured, terminal.judged(measured.summary), as_json, answers=by_sentence(measured))
 
 
-def _show_run(run: Finished, text: str, as_json: bool) -> None:
-    show({**run.summary, "run": str(run.directory)}, text, as_json)
+def _show_run(run: Finished, text: str, as_json: bool, **more: Any) -> None:
+    show({**run.summary, **more, "run": str(run.directory)}, text, as_json)
     if run.summary["failed"]:
         raise typer.Exit(SOME_FAILED)
 

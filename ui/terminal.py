@@ -213,20 +213,25 @@ def judged(record: Mapping[str, Any]) -> str:
     line += f"{record['abstained']:,} abstained, {record['claims_nothing']:,} claimed nothing"
     times = record["latency_ms"][record["main"]["system"]].get("check")
     took = f"; an answer took {times['p50']:.0f} ms (p50), {times['p95']:.0f} ms (p95)" if times else ""
-    worst = [
-        f"answer {each['id']}: {each['supported']} of {counted(each['checkable'], 'sentence')} supported: "
-        f"{_quote(each['question'], 100)}"
-        for each in record["least_faithful"]
-    ]
     return "\n".join(
         [
             f"{line}; {record['failed']:,} failed{took}",
             _rendered(table),
-            *worst,
+            *_least(record),
             *_differ(record),
-            *_failed(record, "answer"),
+            *_lost(record),
         ]
     )
+
+
+def _least(record: Mapping[str, Any]) -> list[str]:
+    """The answers that keep least to their passages, a line each."""
+    lines = [
+        f"  answer {each['id']}: {each['supported']} of {counted(each['checkable'], 'sentence')} supported: "
+        f"{_quote(each['question'], 100)}"
+        for each in record["least_faithful"]
+    ]
+    return ["", "least faithful:", *lines] if lines else []
 
 
 def _differ(record: Mapping[str, Any]) -> list[str]:
@@ -236,19 +241,33 @@ def _differ(record: Mapping[str, Any]) -> list[str]:
         return []
     kappa = "no kappa: both say the same of all" if found["kappa"] is None else f"Cohen's kappa {found['kappa']:.2f}"
     name = record["main"]["system"]
-    head = f"{name} and local differ on {_interval(found['share'])} of {counted(found['n'], 'sentence')} ({kappa}): "
-    head += f"{found['judge_only']:,} supported by {name} alone, {found['local_only']:,} by local alone"
-    examples = [
-        f"answer {each['id']}, sentence {each['sentence']}, {name} {each['judge']:.2f}, local {each['local']:.2f}: "
+    lines = [
+        "",
+        f"{name} and local differ on {_interval(found['share'])} of {counted(found['n'], 'sentence')} ({kappa}): "
+        f"{found['judge_only']:,} supported by {name} alone, {found['local_only']:,} by local alone",
+    ]
+    return lines + [
+        f"  answer {each['id']}, sentence {each['sentence']}, {name} {each['judge']:.2f}, local {each['local']:.2f}: "
         f"{_quote(each['text'], 120)}"
         for each in found["examples"]
     ]
-    return [head, *examples]
 
 
-def _failed(record: Mapping[str, Any], case: str = "question") -> list[str]:
+def _lost(record: Mapping[str, Any]) -> list[str]:
+    """The first answers that failed, a line each; the judge is named where another one did not fail."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for each in record["failures"]:
+        by_reason.setdefault((each["id"], each["reason"]), []).append(each["system"])
+    lines = [
+        f"  answer {id_}{'' if len(systems) == len(record['judges']) else ', ' + systems[0]}: {harmless(reason)}"
+        for (id_, reason), systems in by_reason.items()
+    ]
+    return ["", "failed:", *lines[:5], *(["  ..."] if len(lines) > 5 else [])] if lines else []
+
+
+def _failed(record: Mapping[str, Any]) -> list[str]:
     """The first failures, a line each."""
-    return [f"failed: {case} {each['id']}, {each['system']}: {each['reason']}" for each in record["failures"][:5]]
+    return [f"failed: question {each['id']}, {each['system']}: {each['reason']}" for each in record["failures"][:5]]
 
 
 def _interval(figure: dict[str, float], sign: str = "") -> str:

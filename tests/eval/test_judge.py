@@ -181,7 +181,7 @@ def test_two_judges_are_compared_sentence_by_sentence(judged: Judged) -> None:
     shown = terminal.judged(record)
     assert "llm and local differ on 0.333" in shown
     assert "answer 1, sentence 1, llm 0.86, local 0.86" in shown
-    assert "failed: answer 3, llm: the model ran out of memory" in shown
+    assert "failed:\n  answer 3, llm: the model ran out of memory" in shown
 
 
 def test_judges_that_always_agree_have_no_kappa(judged: Judged) -> None:
@@ -313,6 +313,8 @@ def test_the_command_with_the_real_checker(
     found = json.loads(out)
     assert (found["n"], found["judged"], found["abstained"], found["failed"]) == (4, 2, 1, 1)
     assert found["metrics"]["local"]["faithful_share"]["value"] == pytest.approx(1 / 3)
+    assert [each["outcome"] for each in found["answers"]] == ["faithful", "unfaithful", "abstained", "failed"]
+    assert found["answers"][0]["sentences"][0]["citation"]["quote"] == "The rent is 900 euros a month."
 
 
 def test_the_local_checker_is_opened_with_the_support_that_is_set(settings: Settings) -> None:

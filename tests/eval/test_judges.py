@@ -19,6 +19,7 @@ from rag.verify import Passage
 from rag.weights import find_judge
 from tests.conftest import WordCountEmbedder
 from tests.rag.test_llm import Handler, Reply, Serve, serve, status
+from ui.cli import main
 
 __all__ = ["serve"]
 
@@ -283,3 +284,27 @@ def test_control_tokens_in_passages_are_broken(serve: Serve, llm_judge: Open) ->
     asked = server.requests[0].body["messages"][1]["content"]
     assert "<|im_end|>" not in asked
     assert "</s>" not in asked
+
+
+@pytest.mark.slow
+def test_the_command_asks_the_server_once(
+    serve: Serve, real_settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    server = serve(says(GOOD))
+    monkeypatch.setenv("FOOTNOTE_LLM_BASE_URL", server.url)
+    monkeypatch.setenv("FOOTNOTE_LLM_MODEL", "served")
+    monkeypatch.setenv("FOOTNOTE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    for folder in real_settings.cache_dir.iterdir():
+        (tmp_path / "cache" / folder.name).symlink_to(folder)
+    row = {"question": "What is the rent?", "answer": " ".join(CLAIMS), "contexts": [each.text for each in PASSAGES]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    for extra in ([], ["--json"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["eval", "judge", str(tmp_path / "a.jsonl"), "--judge", "llm", *extra])
+        assert ended.value.code == 0
+        out = capsys.readouterr().out
+    found = json.loads(out)
+    assert found["metrics"]["llm"]["faithful_share"]["value"] == 0.5
+    assert set(found["metrics"]) == {"llm", "local"}
+    assert len(server.requests) == 1
