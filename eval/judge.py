@@ -90,28 +90,14 @@ def _judged(judges: Sequence[Judge], answer: Answered) -> tuple[Record, Any]:
     abstained = declines(MARKS.sub("", answer.answer))
     took: dict[str, float] = {}
     verdicts = {} if abstained else _asked(judges, answer, claims, took)
-    local = verdicts.get(LOCAL)
-    answers: dict[str, Any] = {}
-    for judge in judges:
-        said = verdicts.get(judge.name, [])
-        if abstained:
-            answers[judge.name] = {"outcome": ABSTAINED}
-        elif isinstance(said, str) or isinstance(local, str):
-            answers[judge.name] = {"outcome": FAILED, "failed_sentences": max(1, len(parts))}
-        else:
-            answers[judge.name] = _told(judge, answer, parts, said, local or [])
-        answers[judge.name] |= {"text": answer.answer}
+    answers = {judge.name: _said(judge, answer, parts, verdicts) for judge in judges}
     return {
         "id": answer.id,
         "question": answer.question,
         "relevant": [],
         "answers": answers,
         "scores": {name: _scores(each) for name, each in answers.items()},
-        "failures": {
-            judge.name: said if isinstance(said := verdicts[judge.name], str) else local
-            for judge in judges
-            if answers[judge.name]["outcome"] == FAILED
-        },
+        "failures": {name: each["reason"] for name, each in answers.items() if each["outcome"] == FAILED},
         "hits": [
             {"doc": each.doc, "title": "Context", "page": each.page, "text": each.text} for each in answer.contexts
         ],
@@ -138,10 +124,22 @@ def _asked(judges: Sequence[Judge], answer: Answered, claims: Sequence[str], too
     return found
 
 
+def _said(judge: Judge, answer: Answered, parts: Sequence[str], verdicts: Verdicts) -> dict[str, Any]:
+    """What a judge makes of an answer; without verdicts it is an abstention."""
+    if not verdicts:
+        return {"outcome": ABSTAINED, "text": answer.answer}
+    mine, local = verdicts[judge.name], verdicts[LOCAL]
+    # The local checker says which sentences can be checked: without it nothing can be counted.
+    why = mine if isinstance(mine, str) else local
+    if isinstance(mine, str) or isinstance(local, str):
+        return {"outcome": FAILED, "text": answer.answer, "reason": why, "failed_sentences": max(1, len(parts))}
+    return _told(judge, answer, parts, mine, local)
+
+
 def _told(
     judge: Judge, answer: Answered, parts: Sequence[str], said: Sequence[Verdict], local: Sequence[Verdict]
 ) -> dict[str, Any]:
-    """What a judge says of an answer. Whether a sentence can be checked is the local checker's to say, for all."""
+    """An answer's sentences and its share. Whether a sentence can be checked is the local checker's to say, for all."""
     rows = [_sentence(judge, answer, *each) for each in zip(parts, said, local, strict=True)]
     checkable = [row for row in rows if row["checkable"]]
     supported = sum(row["supported"] for row in checkable)
@@ -149,6 +147,7 @@ def _told(
     outcome = NOTHING if share is None else FAITHFUL if share == 1 else PARTLY if share else UNFAITHFUL
     return {
         "outcome": outcome,
+        "text": answer.answer,
         "faithful_share": None if share is None else round(share, 4),
         "checkable": len(checkable),
         "supported": supported,
