@@ -123,7 +123,7 @@ class Answered(_Row):
     """What some system answered, and the passages it had."""
 
     id: Id = ""
-    """Its line's number where it has none."""
+    """The number of its line or element where it has none."""
     question: str
     answer: str
     contexts: tuple[Annotated[Context, BeforeValidator(_as_context)], ...]
@@ -259,11 +259,6 @@ def read_claims(path: Path) -> tuple[Claim, ...]:
     return tuple(_distinct(path / "claims.jsonl" if path.is_dir() else path, Claim).values())
 
 
-def read_answers(path: Path) -> tuple[Answered, ...]:
-    """Any system's answers, one a line. Raises EvalError as `read_qa` does."""
-    return tuple(_distinct(path, Answered).values())
-
-
 def _found(directory: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (directory / name).exists():
@@ -299,12 +294,10 @@ def _distinct(path: Path, kind: type[Row]) -> dict[str, Row]:
     found: dict[str, Row] = {}
     lines: dict[str, int] = {}
     for line, row in _rows(path, kind):
-        id_: str = row.id or str(line)  # type: ignore[attr-defined]
+        id_: str = row.id  # type: ignore[attr-defined]
         if id_ in found:
             field = kind.model_fields["id"].alias or "id"
             raise EvalError(f"{path}:{line}: {field} {id_!r} is that of line {lines[id_]} too; ids must be distinct")
-        if not row.id:  # type: ignore[attr-defined]
-            row = row.model_copy(update={"id": id_})
         found[id_], lines[id_] = row, line
     if not found:
         raise EvalError(f"{path} is empty; expected a JSON object a line")

@@ -66,8 +66,17 @@ def compared(run: Finished, baseline: Finished, system: str, metric: str) -> Dif
             f"{len(run.records)}, and {baseline.made_with['dataset']}, {len(baseline.records)}); "
             "make both on the same data"
         )
+    if (mine := judged_by(run, system)) != (theirs := judged_by(baseline, system)):
+        raise EvalError(
+            f"{system} judged run {run.name!r} as {mine}, and run {baseline.name!r} as {theirs}; "
+            "judge both with the same"
+        )
     one, other = scores(run, system, metric), scores(baseline, system, metric)
     both = [id_ for id_ in one if id_ in other]
+    if not both:
+        raise EvalError(
+            f"no case has {metric!r} of {system!r} in both {run.name!r} and {baseline.name!r}; choose another --metric"
+        )
     return paired([one[id_] for id_ in both], [other[id_] for id_ in both])
 
 
@@ -75,6 +84,11 @@ def same_cases(run: Finished, baseline: Finished) -> bool:
     """True where two runs asked the same."""
     cases, others = ([record["id"] for record in each.records] for each in (run, baseline))
     return cases == others and run.made_with["cases"] == baseline.made_with["cases"]
+
+
+def judged_by(run: Finished, system: str) -> str:
+    """What gave a system's scores where that is a judge: scores of different ones are on different scales."""
+    return str(run.made_with.get("judges", {}).get(system, ""))
 
 
 def scores(run: Finished, system: str, metric: str) -> dict[str, float]:

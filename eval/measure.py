@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eval import answers, retrieval
+from eval import answers, importers, judges, retrieval
+from eval import judge as judging
 from eval.cases import read_qa, read_retrieval, spread
 from eval.corpus import Say
-from eval.run import Finished, Run, name_of, read_run
+from eval.run import RUN, Finished, Run, name_of, read_run
 from rag.embed import open_embedder
 from rag.settings import Settings
 
@@ -78,6 +79,49 @@ def measure_answers(
         run = _begin(settings, "answers", answers.made_of(rag, data, systems), name, fresh)
         answers.evaluate(rag, data, run, systems, say)
     return read_run(str(run.directory), settings)
+
+
+def measure_judge(
+    settings: Settings,
+    path: Path,
+    say: Say,
+    judge: str = judges.LOCAL,
+    format: str = importers.AUTO,
+    system: str = answers.PRODUCT,
+    limit: int | None = None,
+    name: str | None = None,
+    fresh: bool = False,
+) -> Finished:
+    """How far any system's answers keep to the passages that they were written from.
+
+    Args:
+        settings: the support that a sentence needs; the run is kept under their home directory.
+        path: answers, see `eval.importers.read_answers`; or the name or directory of a run of answers.
+        say: told how far it is.
+        judge: `local`, `llm`, or the path or hub id of a cross-encoder.
+        format: of a file: `auto`, or one of `eval.importers.FORMATS`.
+        system: of a run: whose answers.
+        limit: judge so many answers only, evenly spread.
+        name: see `measure_retrieval`.
+        fresh: see `measure_retrieval`.
+
+    Raises:
+        EvalError: the answers cannot be used, or a run is in the way.
+        FootnoteError: the judge cannot be loaded.
+    """
+    data = _given(settings, path, format, system)
+    data = replace(data, answers=spread(data.answers, limit))
+    asked = judges.open_judges(judge, settings, open_embedder(settings))
+    run = _begin(settings, "judge", judging.made_of(settings, asked, data), name, fresh)
+    judging.evaluate(asked, data, run, say)
+    return read_run(str(run.directory), settings)
+
+
+def _given(settings: Settings, path: Path, format: str, system: str) -> importers.AnswerSet:
+    """The answers of a file, or, where there is none of that name, of a run."""
+    if not path.is_file() and (path.is_dir() or (settings.home / "runs" / path / RUN).exists()):
+        return importers.answers_of(read_run(str(path), settings), system)
+    return importers.read_answers(path, format)
 
 
 def _begin(settings: Settings, kind: str, made: Mapping[str, Any], name: str | None, fresh: bool) -> Run:

@@ -62,11 +62,17 @@ class Evaluation:
 
         return measure_answers(self.settings, Path(path), _say, **options)
 
+    def judge(self, path: str | Path, **options: Any) -> Finished:
+        """See `eval.measure.measure_judge`, whose options it takes: `judge`, `format`, `system`, `limit`, and so on."""
+        from eval.measure import measure_judge
+
+        return measure_judge(self.settings, Path(path), _say, **options)
+
     def gate(self, run: Finished, baseline: str | Path, max_drop: float = 0.01, **options: Any) -> dict[str, Any]:
         """Fail the test where a run is worse than its baseline; else give the comparison. See `eval.gate.gate`.
 
         Args:
-            run: what `retrieval` or `answers` gave.
+            run: what `retrieval`, `answers` or `judge` gave.
             baseline: name or directory of an earlier run.
             max_drop: how much worse the mean may be.
             options: `min_coverage`, `system` and `metric`.

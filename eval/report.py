@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import plots
-from eval.gate import SIGNIFICANT, compared, same_cases
+from eval.gate import SIGNIFICANT, compared, judged_by, same_cases
 from eval.run import Finished, write_whole
 from rag.errors import EvalError
 
@@ -69,7 +69,7 @@ def _differences(run: Finished, baseline: Finished) -> Iterator[dict[str, Any]]:
         return
     for system, metrics in figures(run).items():
         for metric in metrics:
-            if not all(_scored(each, system, metric) for each in (run, baseline)):
+            if not _both_scored(run, baseline, system, metric):
                 continue
             found = compared(run, baseline, system, metric)
             yield {
@@ -82,9 +82,13 @@ def _differences(run: Finished, baseline: Finished) -> Iterator[dict[str, Any]]:
             }
 
 
-def _scored(run: Finished, system: str, metric: str) -> bool:
-    """True where cases have this score; rates of a whole run are nobody's."""
-    return any(metric in record["scores"].get(system, {}) for record in run.records)
+def _both_scored(run: Finished, baseline: Finished, system: str, metric: str) -> bool:
+    """True where a case has this score in both, of the same judge; rates of a whole run are nobody's."""
+    one, other = (
+        {record["id"] for record in each.records if metric in record["scores"].get(system, {})}
+        for each in (run, baseline)
+    )
+    return bool(one & other) and judged_by(run, system) == judged_by(baseline, system)
 
 
 def markdown(record: Mapping[str, Any]) -> str:

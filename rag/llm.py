@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -296,6 +296,22 @@ class OpenAILLM:
                 for chunk in chunks:
                     if chunk.choices and chunk.choices[0].delta.content:
                         yield chunk.choices[0].delta.content
+
+    def structured(self, messages: Sequence[Message], name: str, schema: Mapping[str, Any], max_tokens: int) -> str:
+        """The whole reply to messages as JSON text of a JSON schema, at temperature 0; a server may not hold to it.
+
+        Raises:
+            LLMError: the model failed; `LLMUnreachable` where its server does not answer.
+        """
+        turns: Any = _turns(messages)
+        form: Any = {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+        with self._errors():
+            reply = self._client.chat.completions.create(
+                model=self.name, messages=turns, max_tokens=max_tokens, temperature=0, seed=0, response_format=form
+            )
+            if not reply.choices:
+                raise ValueError("a reply without choices")
+            return reply.choices[0].message.content or ""
 
     def _only_model(self) -> str:
         """The model that the server serves first, for servers that serve just one."""

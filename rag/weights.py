@@ -55,7 +55,7 @@ def find_embedder(spec: str) -> Weights:
     if spec == "bundled":
         package, name, remedy = BUNDLED_EMBEDDER
         return _weights(name, _package_folder(package, remedy) / "model")
-    return _weights(Path(spec).name, _local_or_hub(spec, "embed_model"))
+    return _weights(Path(spec).name, _local_or_hub(spec, "setting embed_model"))
 
 
 def find_llm(spec: str) -> Weights:
@@ -68,12 +68,18 @@ def find_llm(spec: str) -> Weights:
         package, name, remedy = BUNDLED_LLM
         folder = _package_folder(package, remedy)
         return _weights(name, next(iter(sorted(folder.glob("*.gguf"))), folder / "model.gguf"))
-    return _weights(Path(spec).stem if spec.endswith(".gguf") else Path(spec).name, _local_or_hub(spec, "llm_model"))
+    path = _local_or_hub(spec, "setting llm_model")
+    return _weights(Path(spec).stem if spec.endswith(".gguf") else Path(spec).name, path)
 
 
 def find_reranker(spec: str) -> Weights:
     """A cross-encoder's directory. Raises WeightsError as `find_llm` does."""
-    return _weights(Path(spec).name, _local_or_hub(spec, "rerank_model"))
+    return _weights(Path(spec).name, _local_or_hub(spec, "setting rerank_model"))
+
+
+def find_judge(spec: str) -> Weights:
+    """The directory of a cross-encoder that judges answers. Raises WeightsError as `find_llm` does."""
+    return _weights(Path(spec).name, _local_or_hub(spec, "option --judge"))
 
 
 def find_checker() -> Weights:
@@ -89,25 +95,21 @@ def _package_folder(package: str, remedy: str) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def _local_or_hub(spec: str, setting: str) -> Path:
+def _local_or_hub(spec: str, named_by: str) -> Path:
     path = Path(spec).expanduser()
     if path.exists():
         return path.absolute()
     if not HUB_ID.match(spec):
-        raise WeightsError(f"no weights at {path} (setting {setting}); give `bundled`, an existing path or a hub id")
+        raise WeightsError(f"no weights at {path} ({named_by}); give `bundled`, an existing path or a hub id")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(spec, local_files_only=True))
     except HFValidationError:
-        raise WeightsError(
-            f"no weights at {path} (setting {setting}); give `bundled`, an existing path or a hub id"
-        ) from None
+        raise WeightsError(f"no weights at {path} ({named_by}); give `bundled`, an existing path or a hub id") from None
     except LocalEntryNotFoundError:
-        raise WeightsError(
-            f"weights {spec} (setting {setting}) are not on this machine; run `hf download {spec}`"
-        ) from None
+        raise WeightsError(f"weights {spec} ({named_by}) are not on this machine; run `hf download {spec}`") from None
 
 
 def _weights(name: str, path: Path) -> Weights:

@@ -51,6 +51,7 @@ LAYERS = {
     "rag.store.server": 2,
     "rag.store.opening": 2,
     "rag.rewrite": 2,
+    "rag.declines": 2,
     "rag.retrieve": 3,
     "rag.rerank": 3,
     "rag.answer": 4,
@@ -90,7 +91,7 @@ SIBLINGS = {
 OWNERS = {
     "torch": {"rag.convert", "rag.embed", "rag.llm"},
     "transformers": {"rag.convert", "rag.llm"},
-    "sentence_transformers": {"rag.embed", "rag.rerank"},
+    "sentence_transformers": {"rag.embed", "rag.rerank", "eval.judges"},
     "openvino": {"rag.convert", "rag.embed"},
     "openvino_genai": {"rag.convert", "rag.llm"},
     "nncf": {"rag.convert"},

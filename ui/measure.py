@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +18,7 @@ evaluation = typer.Typer(help="Measure quality against labelled data.", no_args_
 RunName = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="Keep the run under this name.", show_default=False)
 ]
+AnswerFormat = Literal["auto", "footnote", "ragas", "deepeval"]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew where a run of this name is there.")]
 
 
@@ -98,8 +99,40 @@ def eval_answers(
     _show_run(measured, terminal.answers(measured.summary), as_json)
 
 
-def _show_run(run: Finished, text: str, as_json: bool) -> None:
-    show({**run.summary, "run": str(run.directory)}, text, as_json)
+@evaluation.command("judge")
+def eval_judge(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Answers with questions and contexts; or a run of `footnote eval answers`."
+        ),
+    ],
+    judge: Annotated[
+        str,
+        typer.Option(metavar="JUDGE", help="Who judges: local, llm, or the path or hub id of a cross-encoder."),
+    ] = "local",
+    format_: Annotated[
+        AnswerFormat, typer.Option("--format", help="Whose fields the answers have; auto goes by the first one.")
+    ] = "auto",
+    system: Annotated[str, typer.Option(help="Of a run: whose answers.")] = "footnote",
+    limit: Annotated[int | None, typer.Option(min=1, help="Judge so many answers only, spread evenly.")] = None,
+    run: RunName = None,
+    fresh: Fresh = False,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """Which sentences of any system's answers are supported by the passages that they were written from."""
+    from eval.judge import by_sentence
+    from eval.measure import measure_judge
+    from ui import terminal
+
+    measured = measure_judge(settings_of(home, collection), path, say, judge, format_, system, limit, run, fresh)
+    _show_run(measured, terminal.judged(measured.summary), as_json, answers=by_sentence(measured))
+
+
+def _show_run(run: Finished, text: str, as_json: bool, **more: Any) -> None:
+    show({**run.summary, **more, "run": str(run.directory)}, text, as_json)
     if run.summary["failed"]:
         raise typer.Exit(SOME_FAILED)
 

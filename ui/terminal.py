@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from ui.doctor import Check
 
 UNSUPPORTED = "(not found in your documents)"
+SENTENCES = {
+    "supported": "sentences supported",
+    "unsupported": "sentences not supported",
+    "failed": "... of failed answers",
+    "not_checkable": "... that claim nothing",
+}
 
 
 def harmless(text: str) -> str:
@@ -188,6 +194,75 @@ def answers(record: Mapping[str, Any]) -> str:
     times = record["latency_ms"]["footnote"].get("total")
     took = f"; an answer took {times['p50'] / 1000:.1f} s (p50), {times['p95'] / 1000:.1f} s (p95)" if times else ""
     return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *_failed(record)])
+
+
+def judged(record: Mapping[str, Any]) -> str:
+    """A row a metric, a column a judge; what is supported and what is not, the worst answers, and disagreement."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric")
+    for judge in record["judges"]:
+        table.add_column(f"{judge['name']}, from {judge['threshold']:g}", justify="right")
+    table.add_column("n", justify="right")
+    for name in dict.fromkeys(name for metrics in record["metrics"].values() for name in metrics):
+        figures = [metrics.get(name) for metrics in record["metrics"].values()]
+        shown = [_interval(figure) if figure else "" for figure in figures]
+        table.add_row(name, *shown, f"{max(figure['n'] for figure in figures if figure):,}")
+    for name, label in SENTENCES.items():
+        table.add_row(label, *(f"{counts[name]:,}" for counts in record["sentences"].values()), "")
+    line = f"{record['dataset']}: {counted(record['n'], 'answer')}: {record['judged']:,} judged, "
+    line += f"{record['abstained']:,} abstained, {record['claims_nothing']:,} claimed nothing"
+    times = record["latency_ms"][record["main"]["system"]].get("check")
+    took = f"; an answer took {times['p50']:.0f} ms (p50), {times['p95']:.0f} ms (p95)" if times else ""
+    return "\n".join(
+        [
+            f"{line}; {record['failed']:,} failed{took}",
+            _rendered(table),
+            *_least(record),
+            *_differ(record),
+            *_lost(record),
+        ]
+    )
+
+
+def _least(record: Mapping[str, Any]) -> list[str]:
+    """The answers that keep least to their passages, a line each."""
+    lines = [
+        f"  answer {each['id']}: {each['supported']} of {counted(each['checkable'], 'sentence')} supported: "
+        f"{_quote(each['question'], 100)}"
+        for each in record["least_faithful"]
+    ]
+    return ["", "least faithful:", *lines] if lines else []
+
+
+def _differ(record: Mapping[str, Any]) -> list[str]:
+    """Where the judge and the local checker say different things, a line an example."""
+    found = record.get("disagreement")
+    if not found or not found["n"]:
+        return []
+    kappa = "no kappa: both say the same of all" if found["kappa"] is None else f"Cohen's kappa {found['kappa']:.2f}"
+    name = record["main"]["system"]
+    lines = [
+        "",
+        f"{name} and local differ on {_interval(found['share'])} of {counted(found['n'], 'sentence')} ({kappa}): "
+        f"{found['judge_only']:,} supported by {name} alone, {found['local_only']:,} by local alone",
+    ]
+    return lines + [
+        f"  answer {each['id']}, sentence {each['sentence']}, {name} {each['judge']:.2f}, local {each['local']:.2f}: "
+        f"{_quote(each['text'], 120)}"
+        for each in found["examples"]
+    ]
+
+
+def _lost(record: Mapping[str, Any]) -> list[str]:
+    """The first answers that failed, a line each; the judge is named where another one did not fail."""
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for each in record["failures"]:
+        by_reason.setdefault((each["id"], each["reason"]), []).append(each["system"])
+    lines = [
+        f"  answer {id_}{'' if len(systems) == len(record['judges']) else ', ' + systems[0]}: {harmless(reason)}"
+        for (id_, reason), systems in by_reason.items()
+    ]
+    return ["", "failed:", *lines[:5], *(["  ..."] if len(lines) > 5 else [])] if lines else []
 
 
 def _failed(record: Mapping[str, Any]) -> list[str]:

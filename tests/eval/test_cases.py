@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eval.cases import LONGEST_LINE, read_answers, read_claims, read_qa, read_retrieval, spread
+from eval.cases import LONGEST_LINE, read_claims, read_qa, read_retrieval, spread
 from rag.errors import EvalError
 
 CORPUS: list[dict[str, Any]] = [
@@ -164,31 +164,13 @@ def test_bad_questions_are_named(tmp_path: Path, row: dict[str, Any], message: s
         read_qa(tmp_path / "nowhere")
 
 
-def test_claims_and_answers_are_read(tmp_path: Path) -> None:
+def test_claims_are_read(tmp_path: Path) -> None:
     claim = {"id": "c1", "set": "x", "context": "It rains.", "question": None, "claim": "It rains.", "label": 1}
     (read,) = read_claims(rows(tmp_path / "claims.jsonl", claim))
     assert (read.context, read.label, read.group) == ("It rains.", 1, None)
     assert read_claims(tmp_path) == (read,)
     with pytest.raises(EvalError, match=r"claims.jsonl:1: field label: Input should be 0 or 1"):
         read_claims(rows(tmp_path / "claims.jsonl", {**claim, "label": 2}))
-    one, two = read_answers(
-        rows(
-            tmp_path / "answers.jsonl",
-            {
-                "question": "?",
-                "answer": "It rains.",
-                "contexts": ["Rain.", {"text": "Sun.", "doc": "a.pdf", "page": 3}],
-            },
-            {"id": "b", "question": "?", "answer": "", "contexts": []},
-        )
-    )
-    assert (one.id, [(each.text, each.doc, each.page) for each in one.contexts]) == (
-        "1",
-        [("Rain.", "", None), ("Sun.", "a.pdf", 3)],
-    )
-    assert (two.id, two.contexts) == ("b", ())
-    with pytest.raises(EvalError, match=r"answers.jsonl:1: field contexts\.0"):
-        read_answers(rows(tmp_path / "answers.jsonl", {"question": "?", "answer": "a", "contexts": [3]}))
 
 
 def test_a_sample_is_spread_over_all() -> None:
