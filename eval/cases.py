@@ -88,6 +88,8 @@ class Question(_Row):
     """The documents that hold the answer: their ids in the corpus, or paths or file names in a collection."""
     pages: tuple[int, ...] = ()
     """The pages that hold it, where they are known."""
+    decision: str = ""
+    """`yes`, `no` or `maybe`, where that is what was asked."""
     long: bool = False
     """True where the reference is a text of its own, not a few words to be found in the answer."""
 

@@ -24,7 +24,8 @@ from rag.answer import MARKS
 from rag.declines import declines
 from rag.errors import EvalError, FootnoteError
 from rag.settings import Settings
-from rag.verify import Passage, Support, Verdict
+from rag.verify import Support, Verdict
+from rag.windows import Passage
 
 FAITHFUL, PARTLY, UNFAITHFUL = "faithful", "partly faithful", "unfaithful"
 ABSTAINED, NOTHING, FAILED = "abstained", "claims nothing", "failed"

@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from eval.llm_judge import LLMJudge
 from rag import sentences
-from rag.embed import Embedder, cuda
+from rag.embed import cuda
 from rag.errors import SettingsError, WeightsError
 from rag.llm import OpenAILLM
 from rag.settings import Settings
-from rag.verify import Checker, Passage, Support, Verdict, Verifier
+from rag.verify import Checker, Support, Verdict
 from rag.weights import Weights, find_judge
+from rag.windows import Passage
 
 LOCAL, CROSS_ENCODER, LLM = "local", "cross-encoder", "llm"
 EVEN = 0.5
@@ -44,19 +45,19 @@ class Judge(NamedTuple):
     """Score from which a sentence counts as supported."""
 
 
-def open_judges(spec: str, settings: Settings, embedder: Embedder) -> tuple[Judge, ...]:
+def open_judges(spec: str, settings: Settings, checker: Checker) -> tuple[Judge, ...]:
     """The judge that is asked for, first; behind another one the local checker, which it is compared with.
 
     Args:
         spec: `local`, `llm`, or the path or hub id of a cross-encoder.
         settings: the support that a sentence needs, and the language model's server.
-        embedder: what the local checker compares texts with.
+        checker: the local one.
 
     Raises:
         WeightsError: the cross-encoder is not on this machine, or is none.
         SettingsError: `llm` without a server.
     """
-    local = Judge(LOCAL, Verifier(embedder), settings.min_support)
+    local = Judge(LOCAL, checker, settings.min_support)
     if spec == LOCAL:
         return (local,)
     if spec == LLM:

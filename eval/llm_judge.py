@@ -17,7 +17,8 @@ from eval.run import write_whole
 from rag.errors import EvalError, LLMError
 from rag.prompt import plain
 from rag.types import Message
-from rag.verify import Passage, Support, Verdict
+from rag.verify import Support, Verdict
+from rag.windows import Passage
 
 VERSION = 1
 """Of the prompt: verdicts that another one gave are not taken from the disk."""

@@ -14,6 +14,7 @@ from eval.corpus import Say
 from eval.run import RUN, Finished, Run, name_of, read_run
 from rag.embed import open_embedder
 from rag.settings import Settings
+from rag.verify import open_checker
 
 
 def measure_retrieval(
@@ -111,7 +112,7 @@ def measure_judge(
     """
     data = _given(settings, path, format, system)
     data = replace(data, answers=spread(data.answers, limit))
-    asked = judges.open_judges(judge, settings, open_embedder(settings))
+    asked = judges.open_judges(judge, settings, open_checker(settings))
     run = _begin(settings, "judge", judging.made_of(settings, asked, data), name, fresh)
     judging.evaluate(asked, data, run, say)
     return read_run(str(run.directory), settings)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rag.sparse import tokens
-from rag.tokens import Encoded, States
+from rag.tokens import Encoded, States, rounded
 
 WORD = re.compile(r"\d+(?:[.,]\d+)*|\w+(?:['’-]\w+)*")
 NUMBERS = {
@@ -185,7 +185,7 @@ def _unit(vectors: States) -> States:
 
 def stacked(pairs: Sequence[Pair]) -> dict[str, npt.NDArray[np.generic]]:
     """Pairs as one batch, padded: arrays of shape (pairs, longest, ...) under the names of the model's inputs."""
-    n, longest = len(pairs), max(len(each.flag) for each in pairs)
+    n, longest = len(pairs), rounded(max(len(each.flag) for each in pairs))
     dim = pairs[0].states.shape[1]
     batch: dict[str, npt.NDArray[np.generic]] = {
         "states": np.zeros((n, longest, dim), dtype=np.float32),

@@ -26,7 +26,8 @@ from rag.settings import Settings
 from rag.store.opening import open_store
 from rag.store.protocol import DENSE, Store
 from rag.types import Answer, Citation, Event, Finished, Hit, Message, Piece, Retrieved, Sentence, Timings
-from rag.verify import Passage, Support, Verdict, Verifier
+from rag.verify import Checker, Support, Verdict, open_checker
+from rag.windows import Passage
 
 MORE_CITATIONS = 0.05
 """A further passage is cited too where its support is this close to the best one's."""
@@ -45,13 +46,17 @@ MARKS = re.compile(r"[ \t]*\[\d{1,3}(?:\s*[,–-]\s*\d{1,3})*\]")
 class Rag:
     """Answers questions from one collection. Safe to use from several threads; answers are written one at a time."""
 
-    def __init__(self, settings: Settings, embedder: Embedder, store: Store, llm: LLM | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        embedder: Embedder,
+        store: Store,
+        llm: LLM | None = None,
+        checker: Checker | None = None,
+    ) -> None:
         self.settings, self.embedder, self.store = settings, embedder, store
-        self._retriever, self._verifier = (
-            Retriever(store, embedder, settings, open_reranker(settings)),
-            Verifier(embedder),
-        )
-        self._llm, self._loading = llm, Lock()
+        self._retriever = Retriever(store, embedder, settings, open_reranker(settings))
+        self._llm, self._checker, self._loading = llm, checker, Lock()
         self._rewriter = Rewriter(settings, lambda: self.llm)
 
     @classmethod
@@ -77,6 +82,14 @@ class Rag:
             if self._llm is None:
                 self._llm = open_llm(self.settings)
             return self._llm
+
+    @property
+    def checker(self) -> Checker:
+        """What checks answers, loaded on first use."""
+        with self._loading:
+            if self._checker is None:
+                self._checker = open_checker(self.settings)
+            return self._checker
 
     def search(self, question: str, k: int, within: Filter | None = None) -> list[Hit]:
         """The `k` best passages, of documents that `within` matches. Raises QuestionError: it is empty or too long."""
@@ -159,7 +172,7 @@ class Rag:
         numbers: dict[Place, int] = {}
         return tuple(
             self._cited(part, verdict, hits, numbers)
-            for part, verdict in zip(parts, self._verifier.check(parts, passages, question), strict=True)
+            for part, verdict in zip(parts, self.checker.check(parts, passages, question), strict=True)
         )
 
     def _cited(self, text: str, verdict: Verdict, hits: Sequence[Hit], numbers: dict[Place, int]) -> Sentence:

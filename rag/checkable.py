@@ -18,7 +18,7 @@ CHATTER = frozenset(
     "loved like liked enjoy hope guess believe wonder see understand feel glad happy welcome really actually maybe "
     "perhaps probably definitely absolutely exactly indeed lot bit much thing things something anything everything not "
     "never ever always m s ve re ll d t don didn doesn isn wasn haven know idea help question let favorite favourite "
-    "fan too way sounds sound looks look pretty quite m going".split()
+    "fan too way hope hopes help helps sounds sound looks look pretty quite m going".split()
 )
 """Words that people say to each other and that say nothing about the world."""
 QUESTION_CLAIMS, NO_WORDS, CHAT = (

@@ -213,9 +213,9 @@ def _taken(request: Any, job: tuple[Vectors, list[int], threading.Semaphore]) ->
     done.release()
 
 
-def padded(batch: list[list[int]], multiple: int = 1) -> dict[str, npt.NDArray[np.int64]]:
-    """Token ids as a batch with its attention mask, each of shape (texts, longest), rounded up to a multiple."""
-    longest = -(-max(map(len, batch)) // multiple) * multiple
+def padded(batch: list[list[int]]) -> dict[str, npt.NDArray[np.int64]]:
+    """Token ids as a batch with its attention mask, each of shape (texts, longest)."""
+    longest = max(map(len, batch))
     ids = np.zeros((len(batch), longest), dtype=np.int64)
     mask = np.zeros_like(ids)
     for row, tokens in enumerate(batch):

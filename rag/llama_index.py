@@ -239,7 +239,7 @@ def with_llm(rag: Rag, llm: BaseLLM, count_tokens: Callable[[str], int] | None =
     """
     ours = LlamaIndexLLM(llm, count_tokens)
     # The name says that this is not the bundled model, which is prompted in a way of its own.
-    return Rag(rag.settings.model_copy(update={"llm_model": ours.name}), rag.embedder, rag.store, ours)
+    return Rag(rag.settings.model_copy(update={"llm_model": ours.name}), rag.embedder, rag.store, ours, rag.checker)
 
 
 def _failure(name: str, error: Exception) -> LLMError:

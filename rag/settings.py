@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     max_new_tokens: int = Field(192, ge=1, description="Longest answer, in the language model's tokens.")
     temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy: the same question gives the same answer.")
 
+    checker_model: str = Field(
+        "bundled",
+        description="Weights of the checker: `bundled`, or a directory that `footnote finetune verifier` made.",
+    )
     min_support: float = Field(0.6, ge=0, le=1, description="Support score from which a sentence gets its footnote.")
 
     host: str = Field("127.0.0.1", description="Address that `footnote chat` listens on.")

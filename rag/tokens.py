@@ -100,10 +100,20 @@ class TokenEncoder:
         with self._one_at_a_time:
             for start in range(0, len(order), BATCH):
                 rows = order[start : start + BATCH]
-                batch = padded([list(cut[row][0]) for row in rows], MULTIPLE)
-                self._queue.start_async(batch, (cut, rows, found))
+                self._queue.start_async(_batch([cut[row][0] for row in rows]), (cut, rows, found))
             self._queue.wait_all()
         return [encoded for encoded in found if encoded is not None]
+
+
+def rounded(length: int) -> int:
+    """A length as batches have it: few different shapes, for which kernels are there already."""
+    return -(-length // MULTIPLE) * MULTIPLE
+
+
+def _batch(texts: Sequence[Sequence[int]]) -> dict[str, npt.NDArray[np.int64]]:
+    batch = padded([list(ids) for ids in texts])
+    extra = rounded(batch["input_ids"].shape[1]) - batch["input_ids"].shape[1]
+    return {name: np.pad(array, ((0, 0), (0, extra))) for name, array in batch.items()}
 
 
 def _cut(encoding: Any) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:

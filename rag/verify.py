@@ -21,9 +21,11 @@ from rag.evidence import Blend, Values, figures, missing_names, missing_numbers,
 from rag.scorer import OpenVINOScorer, Scorer
 from rag.settings import Settings
 from rag.tokens import Encoder, TokenEncoder
-from rag.weights import CHECKER, find_checker
+from rag.weights import find_checker
 from rag.windows import Passage, nearest, read
 
+MODEL, BLENDS = "model.safetensors", "blend.json"
+"""The files of a checker's directory."""
 WINDOWS = 2
 """Of each passage, how many the model judges."""
 VERBATIM, VERBATIM_WORDS = 0.98, 4
@@ -187,8 +189,9 @@ def open_checker(settings: Settings, held_out: str = "") -> Verifier:
         WeightsError: its weights are not on this machine.
     """
     encoder = TokenEncoder(settings.cache_dir, settings.cores)
-    blends = read_blends(CHECKER / "blend.json")
-    scorer = OpenVINOScorer(find_checker(), settings.cache_dir, settings.cores)
+    weights = find_checker(settings.checker_model)
+    blends = read_blends(weights.path / BLENDS)
+    scorer = OpenVINOScorer(weights, settings.cache_dir, settings.cores)
     return Verifier(encoder, scorer, blends.get(held_out, blends[""]))
 
 

@@ -82,9 +82,9 @@ def find_judge(spec: str) -> Weights:
     return _weights(Path(spec).name, _local_or_hub(spec, "option --judge"))
 
 
-def find_checker() -> Weights:
-    """The checker's directory. Raises WeightsError: its weights are missing."""
-    return _weights("footnote-checker", CHECKER)
+def find_checker(spec: str) -> Weights:
+    """The checker's directory. Raises WeightsError as `find_llm` does."""
+    return _weights("footnote-checker", CHECKER if spec == "bundled" else _local_or_hub(spec, "checker_model"))
 
 
 def _package_folder(package: str, remedy: str) -> Path:

@@ -20,11 +20,17 @@ import pytest
 
 from ingest.catalog import Catalog
 from ingest.pipeline import Ingestion
+from rag.align import MISSING, NUMBER_MISSING, SAME, STEM, Pair
 from rag.answer import Rag
 from rag.errors import LLMError, TextTooLong
+from rag.scorer import Scored
+from rag.sentences import split
 from rag.settings import Settings
 from rag.store.opening import open_store
+from rag.tokens import LONGEST, Encoded
 from rag.types import Chunk, Hit, Message, Vectors, Via
+from rag.verify import Support, Verdict
+from rag.windows import Passage
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -72,6 +78,70 @@ class WordCountEmbedder:
 
     def embed_query(self, text: str) -> np.ndarray:
         return self.embed([" ".join(words(text)[: self.window])])[0]
+
+
+class WordChecker:
+    """Support is the share of the claim's words that the best sentence of a passage has."""
+
+    id = "word-shares@1"
+    trained_on = ()
+
+    def check(self, claims: Sequence[str], passages: Sequence[Passage], question: str = "") -> list[Verdict]:
+        return [self._verdict(set(words(claim)), passages) for claim in claims]
+
+    def _verdict(self, wanted: set[str], passages: Sequence[Passage]) -> Verdict:
+        if not wanted:
+            return Verdict(0.0, (), ("there are no words to look for",), checkable=False)
+        supports = sorted(
+            (
+                max(
+                    Support(len(wanted & set(words(text[a:b]))) / len(wanted), i, a, b)
+                    for a, b in split(text) or [(0, 0)]
+                )
+                for i, (text, _) in enumerate(passages)
+            ),
+            key=lambda support: -support.score,
+        )
+        score = supports[0].score if supports else 0.0
+        return Verdict(score, tuple(supports), () if score == 1 else ("some words are missing",))
+
+
+class WordEncoder:
+    """A token a word, a direction a word: the same words have cosine 1, other ones 0."""
+
+    id = "words@1"
+    dim = 514
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(words(text)) for text in texts]
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return [self._encoded(text) for text in texts]
+
+    def _encoded(self, text: str) -> Encoded:
+        found = list(re.finditer(r"\w+", text))[: LONGEST - 2]
+        offsets = ((0, 0), *(match.span() for match in found), (0, 0))
+        ids = (101, *(5000 + sum(map(ord, match.group().lower())) % 20000 for match in found), 102)
+        vectors = np.zeros((len(ids), self.dim), dtype=np.float32)
+        places = [number % (self.dim - 2) for number in ids]
+        places[0], places[-1] = self.dim - 2, self.dim - 1
+        vectors[np.arange(len(ids)), places] = 1
+        return Encoded(ids, offsets, vectors, vectors)
+
+
+class FlagScorer:
+    """Believes a claim where few of its words are missing; a missing word is at fault."""
+
+    id = "flags@1"
+
+    def score(self, pairs: Sequence[Pair]) -> list[Scored]:
+        found = []
+        for each in pairs:
+            flag = each.flag[each.segment == 0]
+            missing = np.isin(flag, (MISSING, NUMBER_MISSING)).astype(np.float32)
+            judged = max(1, int(np.isin(flag, (SAME, STEM, MISSING, NUMBER_MISSING)).sum()))
+            found.append(Scored(4 - 16 * float(missing.sum()) / judged, missing))
+        return found
 
 
 class ParrotLLM:
@@ -176,7 +246,7 @@ def open_rag(settings: Settings, embedder: WordCountEmbedder, catalog: Catalog) 
             (folder / name).write_text(text, encoding="utf-8")
         store = open_store(chosen, embedder, create=True)
         list(Ingestion(chosen, embedder, store, catalog).run([folder]))
-        rag = Rag(chosen, embedder, store, llm or ParrotLLM())
+        rag = Rag(chosen, embedder, store, llm or ParrotLLM(), WordChecker())
         opened.append(rag)
         return rag
 

@@ -35,6 +35,7 @@ from ui.command import (
     settings_of,
     show,
 )
+from ui.finetune import finetune
 from ui.measure import bench, evaluation
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 app.add_typer(evaluation, name="eval")
+app.add_typer(finetune, name="finetune")
 
 
 @app.command()

@@ -6,11 +6,11 @@ Its model has not learned from these claims. Knows nothing about files of labell
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from rag.evidence import FIGURES, Blend, Values
+from rag.evidence import Blend, Values
 from rag.verify import Verifier
 from rag.windows import Passage
 
@@ -77,21 +77,6 @@ def fit(sets: Mapping[str, Evidence]) -> Blend:
     model = LogisticRegression(C=STRENGTH, max_iter=5000).fit((values - mean) / scale, labels, sample_weight=weights)
     weight = tuple(map(float, model.coef_[0]))
     return Blend(tuple(map(float, mean)), tuple(map(float, scale)), weight, float(model.intercept_[0]), tuple(sets))
-
-
-def as_json(blends: Mapping[str, Blend]) -> dict[str, Any]:
-    """Regressions as `rag.evidence.read_blends` reads them."""
-    return {
-        name: {
-            "figures": list(FIGURES),
-            "mean": blend.mean,
-            "scale": blend.scale,
-            "weight": blend.weight,
-            "bias": blend.bias,
-            "trained_on": blend.trained_on,
-        }
-        for name, blend in blends.items()
-    }
 
 
 def _balanced(labels: Values) -> Values:

@@ -19,7 +19,7 @@ from rag.errors import LLMError
 from rag.prompt import ABSTENTION
 from rag.settings import Settings
 from rag.types import Message
-from tests.conftest import ParrotLLM, WordCountEmbedder
+from tests.conftest import ParrotLLM, WordChecker, WordCountEmbedder
 from ui.cli import main
 
 CORPUS = (
@@ -57,7 +57,9 @@ def asked(settings: Settings, embedder: WordCountEmbedder) -> Asked:
     ) -> dict[str, Any]:
         chosen = settings.model_copy(update={"min_relevance": -1.0})
         data = QASet("town", CORPUS, tuple(questions))
-        with Rag(chosen, embedder, open_corpus(chosen, embedder, CORPUS, lambda _: None), Scripted(replies)) as rag:
+        with Rag(
+            chosen, embedder, open_corpus(chosen, embedder, CORPUS, lambda _: None), Scripted(replies), WordChecker()
+        ) as rag:
             run = Run.begin(settings.home / "runs" / name, "answers", made_of(rag, data, systems), fresh=True)
             return evaluate(rag, data, run, systems, lambda _: None) | {"records": run.records}
 

@@ -20,8 +20,8 @@ from eval.run import Run, made_with, read_run
 from eval.stats import mean
 from rag.errors import EvalError, LLMError, SettingsError
 from rag.settings import Settings
-from rag.verify import Passage, Support, Verdict
-from tests.conftest import WordCountEmbedder
+from rag.verify import Support, Verdict
+from rag.windows import Passage
 from ui import terminal
 from ui.cli import main
 
@@ -318,7 +318,7 @@ def test_the_command_with_the_real_checker(
 
 
 def test_the_local_checker_is_opened_with_the_support_that_is_set(settings: Settings) -> None:
-    (judge,) = open_judges("local", settings.model_copy(update={"min_support": 0.7}), WordCountEmbedder())
+    (judge,) = open_judges("local", settings.model_copy(update={"min_support": 0.7}), WordChecker())
     assert (judge.name, judge.threshold) == ("local", 0.7)
     with pytest.raises(SettingsError, match="FOOTNOTE_LLM_BASE_URL"):
-        open_judges("llm", settings, WordCountEmbedder())
+        open_judges("llm", settings, WordChecker())

@@ -17,7 +17,7 @@ from rag.llm import OpenAILLM
 from rag.settings import Settings
 from rag.verify import Passage
 from rag.weights import find_judge
-from tests.conftest import WordCountEmbedder
+from tests.conftest import WordChecker
 from tests.rag.test_llm import Handler, Reply, Serve, serve, status
 from ui.cli import main
 
@@ -143,15 +143,15 @@ def test_outputs_that_nobody_named_are_refused(tmp_path: Path, labels: list[str]
 
 def test_weights_that_are_not_there_or_no_classifier(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"some/judge \(option --judge\) are not on this machine; run `hf download"):
-        open_judges("some/judge", settings, WordCountEmbedder())
+        open_judges("some/judge", settings, WordChecker())
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"cannot be loaded: .*; give a sequence classifier"):
-        open_judges(str(tmp_path), settings, WordCountEmbedder())
+        open_judges(str(tmp_path), settings, WordChecker())
 
 
 @pytest.mark.slow
 def test_behind_another_judge_comes_the_local_one(settings: Settings, tmp_path: Path) -> None:
-    judges = open_judges(str(made(tmp_path / "judge", ["score"])), settings, WordCountEmbedder())
+    judges = open_judges(str(made(tmp_path / "judge", ["score"])), settings, WordChecker())
     assert [(judge.name, judge.threshold) for judge in judges] == [("cross-encoder", 0.5), ("local", 0.6)]
     assert judges[0].checker.id.startswith("cross-encoder-1+judge@")
 

@@ -144,7 +144,7 @@ def test_a_copy_takes_no_other_passages_place(open_rag: OpenRag) -> None:
     copies = {f"{name}.txt": MAMMALS for name in "abcdef"} | {"g.txt": MAMMALS.upper().replace(" ", "  ")}
     rag = open_rag(copies | {"krill.txt": KRILL}, ParrotLLM(MAMMALS), passages=2, min_relevance=-1)
     answer = rag.answer(QUESTION)
-    assert [hit.chunk.text.lower() for hit in answer.hits].count(MAMMALS.lower()) == 1
+    assert [" ".join(hit.chunk.text.lower().split()) for hit in answer.hits].count(MAMMALS.lower()) == 1
     assert KRILL in [hit.chunk.text for hit in answer.hits]
     assert len(rag.search(QUESTION, 7)) == 7, "a search shows all copies"
 

@@ -32,7 +32,7 @@ from rag.prompt import ABSTENTION
 from rag.settings import Settings
 from rag.store.opening import open_store
 from rag.types import Hit, Message
-from tests.conftest import ParrotLLM, WordCountEmbedder, make_hit
+from tests.conftest import ParrotLLM, WordChecker, WordCountEmbedder, make_hit
 from tests.test_docs import DOCS, FENCE
 
 DOCUMENTS = {
@@ -147,7 +147,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
     for name, text in DOCUMENTS.items():
         (folder / name).write_text(text, encoding="utf-8")
     settings, embedder = Settings.load(home=folder / "home", parse_workers=1), WordCountEmbedder()
-    with Rag(settings, embedder, open_store(settings, embedder, create=True)) as rag:
+    with Rag(settings, embedder, open_store(settings, embedder, create=True), None, WordChecker()) as rag:
         catalog = Catalog.open(settings.home / "catalog.sqlite")
         list(Ingestion(settings, embedder, rag.store, catalog).run([folder / name for name in DOCUMENTS]))
         yield rag
@@ -156,7 +156,9 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
 @pytest.fixture
 def answering(collection: Rag) -> Answering:
     """Opens the collection with a language model, a parrot by default."""
-    return lambda llm=None: Rag(collection.settings, collection.embedder, collection.store, llm or ParrotLLM())
+    return lambda llm=None: Rag(
+        collection.settings, collection.embedder, collection.store, llm or ParrotLLM(), collection.checker
+    )
 
 
 def ids(nodes: Sequence[NodeWithScore]) -> list[str]:

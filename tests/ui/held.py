@@ -13,7 +13,7 @@ from rag.answer import Rag
 from rag.settings import Settings
 from rag.store.opening import open_store
 from rag.types import Vectors
-from tests.conftest import ParrotLLM, WordCountEmbedder, words
+from tests.conftest import ParrotLLM, WordChecker, WordCountEmbedder, words
 from ui.workplace import Here, Opening, Workplace
 
 
@@ -43,7 +43,7 @@ class HeldEmbedder(WordCountEmbedder):
 
 def open_held(settings: Settings, embedder: HeldEmbedder) -> Rag:
     """A collection of its own, open for writing; to be closed."""
-    return Rag(settings, embedder, open_store(settings, embedder, create=True), ParrotLLM())
+    return Rag(settings, embedder, open_store(settings, embedder, create=True), ParrotLLM(), WordChecker())
 
 
 def opening_of(rag: Rag, catalog: Catalog) -> Opening:

@@ -1,0 +1,31 @@
+"""What the checker that ships has learned from: data sets and their part, all free to be passed on.
+
+Knows nothing about where they are or how they are read.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Texts(NamedTuple):
+    """Documents of a set that claims are made of."""
+
+    name: str
+    times: int = 1
+    """How often each counts: the sets are of very different sizes."""
+    every: int = 1
+    """Only every so many-th document."""
+    longest: int | None = None
+    """Characters of a document that are used."""
+
+
+QUESTIONS = (Texts("qa-xquad-en", times=4), Texts("qa-covid-qa", longest=12_000), Texts("qa-pubmedqa", every=2))
+"""Sets of questions: claims are made of their documents, and their questions and answers become statements."""
+CLAIMS = (Texts("begin-cmu-dev", times=2), Texts("begin-tc-dev", times=2), Texts("fm2-dev"))
+"""Sets of labelled claims: the model learns from the labels, and claims are made of their contexts."""
+BLEND = ("factcheck-gpt", "fever-symmetric-dev", "wice-oracle-dev", "q2-wow")
+"""Sets of labelled claims that the model never sees: the regression is fitted to them."""
+MEASURED = (*BLEND, "lfqa-dev", "qags-xsum")
+"""Sets that the checker is measured on; while it is, the regression is one that was fitted without the set."""
+PAIRS, SEED = 46_000, 0

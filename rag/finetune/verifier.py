@@ -1,0 +1,63 @@
+"""The whole recipe of the checker: model, regressions, and the directory that holds both.
+
+Knows nothing about where labelled data comes from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rag.evidence import FIGURES, Blend
+from rag.finetune.blend import Labelled, evidence, fit
+from rag.finetune.checker import Material, Progress, train
+from rag.scorer import OpenVINOScorer
+from rag.settings import Settings
+from rag.tokens import TokenEncoder
+from rag.verify import BLENDS, MODEL, Verifier
+from rag.weights import find_checker, find_embedder
+
+UNWEIGHTED = Blend((0.0,) * len(FIGURES), (1.0,) * len(FIGURES), (0.0,) * len(FIGURES), 0.0, ())
+"""In the place of a regression while there is none."""
+
+
+def train_checker(
+    settings: Settings,
+    material: Material,
+    labelled: Mapping[str, Sequence[Labelled]],
+    out: Path,
+    pairs: int,
+    seed: int,
+    say: Callable[[Progress], None],
+) -> dict[str, Any]:
+    """Train a checker into a directory that the setting `checker_model` can name.
+
+    One regression is fitted to all labelled sets, and one to all but each, so that each can be measured on.
+
+    Returns:
+        The directory, and how much was learned from.
+    """
+    from safetensors.torch import save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    encoder = TokenEncoder(settings.cache_dir, settings.cores)
+    model = train(material, encoder, find_embedder("bundled").path, out, pairs, seed, say)
+    save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, out / MODEL)
+    scorer = OpenVINOScorer(find_checker(str(out)), settings.cache_dir, settings.cores)
+    verifier = Verifier(encoder, scorer, UNWEIGHTED)
+    sets = {name: evidence(verifier, claims) for name, claims in labelled.items()}
+    without = {name: fit({other: each for other, each in sets.items() if other != name}) for name in sets}
+    blends = {"": fit(sets), **(without if len(sets) > 1 else {})}
+    part = out / f"{BLENDS}.part"
+    part.write_text(json.dumps({name: asdict(blend) for name, blend in blends.items()}, indent=1) + "\n")
+    part.replace(out / BLENDS)
+    return {
+        "checker": str(out),
+        "pairs": pairs,
+        "seed": seed,
+        "documents": len(material.documents),
+        "labelled": sum(len(claims) for claims in labelled.values()),
+    }
