@@ -12,7 +12,7 @@ from rag.finetune.recipe import PAIRS, SEED
 from ui.command import AsJson, Collection, Home, say, settings_of, show
 
 if TYPE_CHECKING:
-    from rag.finetune.checker import Progress
+    from rag.finetune.records import Progress
 
 finetune = typer.Typer(help="Train models of your own.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -11,22 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from rag.evidence import Blend, Values
+from rag.finetune.records import Labelled
 from rag.verify import Verifier
 from rag.windows import Passage
 
 STRENGTH = 0.1
 """Inverse of the penalty on weights: few, related figures need a strong one."""
-
-
-class Labelled(NamedTuple):
-    """A claim and what people said of it."""
-
-    claim: str
-    context: str
-    label: int
-    """1 where the context supports it."""
-    group: str = ""
-    """Rows of a group are one claim with several contexts: the best of them counts."""
 
 
 class Evidence(NamedTuple):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rag.evidence import FIGURES, Blend
-from rag.finetune.blend import Labelled, evidence, fit
-from rag.finetune.checker import Material, Progress, train
+from rag.finetune.blend import evidence, fit
+from rag.finetune.records import Labelled, Material, Progress
 from rag.scorer import OpenVINOScorer
 from rag.settings import Settings
 from rag.tokens import TokenEncoder
@@ -41,6 +41,8 @@ def train_checker(
         The directory, and how much was learned from.
     """
     from safetensors.torch import save_file
+
+    from rag.finetune.checker import train
 
     out.mkdir(parents=True, exist_ok=True)
     encoder = TokenEncoder(settings.cache_dir, settings.cores)
