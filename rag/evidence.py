@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rag.align import NUMBERS, STOP, WORD, Side, key, weights, words
+from rag.errors import WeightsError
 from rag.scorer import Scored
 from rag.windows import Segment, Window, similarity
 
@@ -46,8 +48,23 @@ class Blend:
 
 
 def read_blends(path: Path) -> dict[str, Blend]:
-    """The regressions of a file: the one that ships under "", others under the set that they did not see."""
-    held = json.loads(path.read_text(encoding="utf-8"))
+    """The regressions of a file: the one that ships under "", others under the set that they did not see.
+
+    Raises:
+        WeightsError: the file is missing or was made by another version of Footnote.
+    """
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if len(held[""]["weight"]) != len(FIGURES):
+            raise ValueError(f"{len(held['']['weight'])} weights where {len(FIGURES)} are expected")
+        return _blends(held)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{path} cannot be used ({error}); make the checker anew with `footnote finetune verifier`"
+        ) from None
+
+
+def _blends(held: Mapping[str, Any]) -> dict[str, Blend]:
     return {
         name: Blend(
             tuple(each["mean"]),

@@ -122,7 +122,7 @@ class Settings(BaseSettings):
         "bundled",
         description="Weights of the checker: `bundled`, or a directory that `footnote finetune verifier` made.",
     )
-    min_support: float = Field(0.6, ge=0, le=1, description="Support score from which a sentence gets its footnote.")
+    min_support: float = Field(0.5, ge=0, le=1, description="Support score from which a sentence gets its footnote.")
 
     host: str = Field("127.0.0.1", description="Address that `footnote chat` listens on.")
     port: int = Field(7860, ge=1, le=65535, description="Port that `footnote chat` listens on.")

@@ -43,6 +43,7 @@ def examine(settings: Settings) -> list[Check]:
     return [
         *_versions(),
         _tried("embedder weights", lambda: _embedder(settings)),
+        _tried("checker weights", lambda: _checker(settings)),
         _tried("language model", lambda: _llm(settings)),
         _tried("store", lambda: _store(settings)),
         _disk(settings),
@@ -75,6 +76,15 @@ def _embedder(settings: Settings) -> str:
     from rag.weights import find_embedder
 
     weights = find_embedder(settings.embed_model)
+    return f"{weights.name}, sha256 {weights.sha256}"
+
+
+def _checker(settings: Settings) -> str:
+    from rag.verify import open_checker
+    from rag.weights import find_checker
+
+    open_checker(settings)
+    weights = find_checker(settings.checker_model)
     return f"{weights.name}, sha256 {weights.sha256}"
 
 
