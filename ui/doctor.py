@@ -43,7 +43,7 @@ def examine(settings: Settings) -> list[Check]:
     return [
         *_versions(),
         _tried("embedder weights", lambda: _embedder(settings)),
-        _tried("checker weights", lambda: _checker(settings)),
+        _tried("checker", lambda: _checker(settings)),
         _tried("language model", lambda: _llm(settings)),
         _tried("store", lambda: _store(settings)),
         _disk(settings),
@@ -81,11 +81,8 @@ def _embedder(settings: Settings) -> str:
 
 def _checker(settings: Settings) -> str:
     from rag.verify import open_checker
-    from rag.weights import find_checker
 
-    open_checker(settings)
-    weights = find_checker(settings.checker_model)
-    return f"{weights.name}, sha256 {weights.sha256}"
+    return open_checker(settings).id
 
 
 def _llm(settings: Settings) -> str:
