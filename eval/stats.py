@@ -5,7 +5,7 @@ All randomness comes from a fixed seed: the same numbers give the same intervals
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -141,6 +141,36 @@ def reliability(confidence: Sequence[float] | Values, correct: Sequence[float] |
         if mine.any()
     ]
     return Reliability(found, sum(abs(each.confidence - each.accuracy) * each.n for each in found) / len(sure))
+
+
+def draws(cases: int, resamples: int, seed: int = SEED) -> Iterator[Values]:
+    """How often each case is in each sample drawn with replacement: portions of shape (samples, cases)."""
+    rng = np.random.default_rng(seed)
+    for rows in _portions(resamples, cases):
+        drawn = rng.integers(0, cases, size=(rows, cases)) + cases * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * cases).reshape(rows, cases).astype(np.float64)
+
+
+def auroc(scores: Values, labels: Values, counts: Values) -> Values:
+    """How often a case of label 1 has a higher score than one of label 0, equal scores counting half, in each sample.
+
+    This is the area below the ROC curve: the Mann-Whitney statistic U over its largest value (Hanley and McNeil 1982).
+
+    Args:
+        scores: of each case, shape (n,).
+        labels: 1 or 0 for each case.
+        counts: how often each case is in each sample, shape (samples, n).
+
+    Returns:
+        Shape (samples,); NaN for a sample with one label alone.
+    """
+    order = np.argsort(scores, kind="stable")
+    levels = np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))
+    ones = np.add.reduceat(counts[:, order] * labels[order], levels, axis=1)
+    zeros = np.add.reduceat(counts[:, order] * (1 - labels[order]), levels, axis=1)
+    above = (ones * (np.cumsum(zeros, axis=1) - zeros / 2)).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(above / (ones.sum(axis=1) * zeros.sum(axis=1)))
 
 
 def _resampled(values: Values, resamples: int, seed: int) -> Values:
