@@ -1,6 +1,6 @@
 """How far scores agree with people's labels: figures with intervals. Pure; knows nothing about checkers or data sets.
 
-The figures themselves are scikit-learn's; the intervals come from resampling the cases.
+The figures themselves are scikit-learn's; the intervals come from resampling clusters of cases.
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ class Estimate(NamedTuple):
         return Interval(float(self.value), float(low), float(high))
 
 
-def figures(scores: Sequence[float], labels: Sequence[int], threshold: float) -> dict[str, Estimate]:
+def figures(
+    scores: Sequence[float], labels: Sequence[int], clusters: Sequence[int], threshold: float
+) -> dict[str, Estimate]:
     """Those of `METRICS` that have a meaning.
 
     Args:
         scores: 0 to 1, each the probability that the label is 1; at least one.
         labels: 1 for supported, 0 for unsupported.
+        clusters: a number for each case, the same for those that stand or fall together; counted from 0.
         threshold: score from which a case counts as supported.
     """
     from sklearn.metrics import balanced_accuracy_score, f1_score
@@ -51,20 +54,20 @@ def figures(scores: Sequence[float], labels: Sequence[int], threshold: float) ->
     if len(set(labels)) > 1:
         values["balanced_accuracy"] = float(balanced_accuracy_score(truth, said))
     sure, real, positive = (np.asarray(each, dtype=np.float64) for each in (scores, truth, said))
-    portions = [_resampled(sure, real, positive, counts) for counts in draws(len(truth), RESAMPLES)]
+    portions = [_resampled(sure, real, positive, counts) for counts in draws(clusters, RESAMPLES)]
     found = {name: Estimate(value, np.concatenate([each[name] for each in portions])) for name, value in values.items()}
-    found |= {"auroc": area} if (area := ranking(scores, labels)) else {}
+    found |= {"auroc": area} if (area := ranking(scores, labels, clusters)) else {}
     return {name: found[name] for name in METRICS if name in found}
 
 
-def ranking(scores: Sequence[float], labels: Sequence[int]) -> Estimate | None:
+def ranking(scores: Sequence[float], labels: Sequence[int], clusters: Sequence[int]) -> Estimate | None:
     """The area below the ROC curve, for which only the order of the scores matters; None with one label alone."""
     from sklearn.metrics import roc_auc_score
 
     if len(set(labels)) < 2:
         return None
     array, truth = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    samples = np.concatenate([auroc(array, truth, counts) for counts in draws(len(truth), RESAMPLES)])
+    samples = np.concatenate([auroc(array, truth, counts) for counts in draws(clusters, RESAMPLES)])
     return Estimate(float(roc_auc_score(truth, array)), samples)
 
 

@@ -201,12 +201,12 @@ def _named(record: Mapping[str, Any], claims: ClaimSet, sets: int) -> Record:
 
 
 def parts(records: Sequence[Record]) -> dict[str, list[int]]:
-    """Name -> places of its records: every set and, where some of its claims are marked so, its grounded ones."""
+    """Name -> places of its records: every set and, where claims are marked so, its grounded ones."""
     found: dict[str, list[int]] = {}
     for name in dict.fromkeys(record["set"] for record in records):
         mine = [i for i, record in enumerate(records) if record["set"] == name]
         grounded = [i for i in mine if records[i]["grounded"]]
-        found |= {name: mine} | ({f"{name} (grounded)": grounded} if 0 < len(grounded) < len(mine) else {})
+        found |= {name: mine} | ({f"{name} (grounded)": grounded} if grounded else {})
     return found
 
 
@@ -220,20 +220,17 @@ def summary(
     """Figures with 95 % intervals, set by set, and their mean over the sets.
 
     A set whose rows say what was written with the context has a row for those claims, which stands for the set in the
-    mean; sets that the checker has learned from are not in it. Claims that failed have the worst score, and those of which the checker cannot tell `CANNOT_TELL`.
+    mean; sets that the checker has learned from are not in it. Claims that failed have the worst score, and those of
+    which the checker cannot tell `CANNOT_TELL`.
     """
     by_name, found, estimates = {claims.name: claims for claims in sets}, {}, {}
     for name, places in parts(records).items():
         mine = [records[i] for i in places]
-        claims = by_name[mine[0]["set"]]
-        checker = checker_for(claims, open_)
-        estimates[name] = agreement.figures(*_scored(mine), settings.min_support)
+        checker = checker_for(by_name[mine[0]["set"]], open_)
+        estimates[name] = agreement.figures(*_scored(mine), _clusters(mine), settings.min_support)
         found[name] = {
-            "n": len(mine),
-            "supported": sum(record["label"] for record in mine),
-            "failed": sum(bool(record["failures"]) for record in mine),
-            "abstained": sum(record["outcome"] == ABSTAINED for record in mine),
-            "held_out": held_out(claims, checker),
+            **_counts(mine),
+            "held_out": held_out(by_name[mine[0]["set"]], checker),
             "trained_on": list(checker.trained_on),
             "metrics": _intervals(estimates[name]),
             "baselines": _baselines(mine),
@@ -262,6 +259,21 @@ def summary(
     }
 
 
+def _counts(records: Sequence[Record]) -> dict[str, int]:
+    return {
+        "n": len(records),
+        "supported": sum(record["label"] for record in records),
+        "failed": sum(bool(record["failures"]) for record in records),
+        "abstained": sum(record["outcome"] == ABSTAINED for record in records),
+    }
+
+
+def _clusters(records: Sequence[Record]) -> list[int]:
+    """Claims about the same contexts have the same number."""
+    numbers: dict[tuple[str, ...], int] = {}
+    return [numbers.setdefault(tuple(hit["text"] for hit in record["hits"]), len(numbers)) for record in records]
+
+
 def _scored(records: Sequence[Record]) -> tuple[list[float], list[int]]:
     return [record["score"] for record in records], [record["label"] for record in records]
 
@@ -278,9 +290,9 @@ def _mean(sets: Sequence[Mapping[str, Estimate]]) -> dict[str, dict[str, float]]
 
 def _baselines(records: Sequence[Record]) -> dict[str, dict[str, dict[str, float]]]:
     """Name -> AUROC: the one figure that needs no threshold."""
-    labels = [record["label"] for record in records]
+    labels, clusters = [record["label"] for record in records], _clusters(records)
     areas = {
-        name: agreement.ranking([record["baselines"][name] for record in records], labels)
+        name: agreement.ranking([record["baselines"][name] for record in records], labels, clusters)
         for name in records[0]["baselines"]
     }
     return {name: {"auroc": area.interval._asdict()} for name, area in areas.items() if area}

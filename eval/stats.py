@@ -143,12 +143,23 @@ def reliability(confidence: Sequence[float] | Values, correct: Sequence[float] |
     return Reliability(found, sum(abs(each.confidence - each.accuracy) * each.n for each in found) / len(sure))
 
 
-def draws(cases: int, resamples: int, seed: int = SEED) -> Iterator[Values]:
-    """How often each case is in each sample drawn with replacement: portions of shape (samples, cases)."""
-    rng = np.random.default_rng(seed)
-    for rows in _portions(resamples, cases):
-        drawn = rng.integers(0, cases, size=(rows, cases)) + cases * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * cases).reshape(rows, cases).astype(np.float64)
+def draws(clusters: Sequence[int], resamples: int, seed: int = SEED) -> Iterator[Values]:
+    """How often each case is in each sample: portions of shape (samples, cases).
+
+    Whole clusters are drawn with replacement, because cases of one are no independent draws (cluster bootstrap; Davison
+    and Hinkley 1997, section 3.8).
+
+    Args:
+        clusters: the number of each case's cluster, counted from 0.
+        resamples: how many samples.
+        seed: of the draws.
+    """
+    places = np.asarray(clusters)
+    most, rng = int(places.max()) + 1, np.random.default_rng(seed)
+    for rows in _portions(resamples, len(places)):
+        drawn = rng.integers(0, most, size=(rows, most)) + most * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * most).reshape(rows, most)
+        yield counts[:, places].astype(np.float64)
 
 
 def auroc(scores: Values, labels: Values, counts: Values) -> Values:
