@@ -60,9 +60,22 @@ class Person:
         self.page.wait_for_selector("#fn-question textarea")
 
     def ask(self, question: str, wait_for: str) -> None:
+        if not self._asked(question):  # Gradio drops what happens while a page is still being made ready
+            assert self._asked(question), "the page did not take the question"
+        self.page.wait_for_selector(wait_for, timeout=90_000)
+
+    def _asked(self, question: str) -> bool:
+        """Type the question; whether it shows in the conversation then."""
+        from playwright.sync_api import TimeoutError
+
+        before = self.page.locator(".fn-question").count()
         self.page.fill("#fn-question textarea", question)
         self.page.keyboard.press("Enter")
-        self.page.wait_for_selector(wait_for, timeout=90_000)
+        try:
+            self.page.locator(".fn-question").nth(before).wait_for(timeout=15_000)
+        except TimeoutError:
+            return False
+        return True
 
     def text(self, selector: str) -> str:
         return str(self.page.inner_text(selector))
