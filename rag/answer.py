@@ -18,6 +18,7 @@ from typing import Self
 
 from rag import sentences
 from rag.checking import Checking, kept
+from rag.declines import declines
 from rag.embed import Embedder, open_embedder
 from rag.filter import Filter
 from rag.llm import LLM, open_llm
@@ -148,7 +149,7 @@ class Rag:
         with closing(Checking(checker, question, used, self.settings.min_support)) as checking:
             text, first_ms = yield from _written(llm.stream(messages), checking, clock)
             generate_ms = clock.lap()
-            yield from checking.finish(() if _declines(text) else _cut(text, sentences.split(text)))
+            yield from checking.finish(() if _no_answer(text) else _cut(text, sentences.split(text)))
             checked = checking.sentences()
         timings = Timings(retrieve_ms, first_ms, generate_ms, clock.lap(), clock.total())
         keep = kept(
@@ -221,8 +222,9 @@ def _written(
             if clean[shown:]:
                 yield Piece(clean[shown:])
                 shown = len(clean)
-            if not _declines(clean):
-                checking.begin(_cut(clean, sentences.settled(clean)))
+            settled = sentences.settled(clean)
+            if len(settled) > checking.begun and not _no_answer(clean[: settled[-1][1]]):
+                checking.begin(_cut(clean, settled))
             yield from checking.ready()
             if _repetition(_unmarked(text)) is not None:
                 break
@@ -248,9 +250,9 @@ def _abstained(
     return Answer(question, ABSTENTION, True, said, tuple(hits), timings, model, searched, dropped)
 
 
-def _declines(text: str) -> bool:
-    """True where the model wrote the abstention, or nothing."""
-    return not text.strip() or text.strip().startswith(ABSTENTION.removesuffix("."))
+def _no_answer(text: str) -> bool:
+    """True where the model declined, in whatever words, or wrote nothing."""
+    return not text.strip() or declines(text)
 
 
 def _unmarked(text: str) -> str:

@@ -34,6 +34,11 @@ class Checking:
         self._verdicts: list[Future[Verdict]] = []
         self._told = 0
 
+    @property
+    def begun(self) -> int:
+        """How many sentences are being checked or were."""
+        return len(self._texts)
+
     def begin(self, texts: Sequence[str]) -> None:
         """Begin to check those of an answer's sentences that are new; `texts` are all that are complete so far."""
         for text in texts[len(self._texts) :]:

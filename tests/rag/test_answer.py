@@ -220,7 +220,17 @@ def test_how_near_is_near_enough_is_a_setting(open_rag: OpenRag) -> None:
         changed.close()
 
 
-@pytest.mark.parametrize("says", [ABSTENTION, ABSTENTION.removesuffix("."), f" {ABSTENTION} Sorry.", " ", "\n\n"])
+@pytest.mark.parametrize(
+    "says",
+    [
+        ABSTENTION,
+        ABSTENTION.removesuffix("."),
+        f" {ABSTENTION} Sorry.",
+        "I'm sorry, but the documents do not mention what whales breathe. Please rephrase your question.",
+        " ",
+        "\n\n",
+    ],
+)
 def test_a_model_that_declines_or_says_nothing_is_an_abstention(open_rag: OpenRag, says: str) -> None:
     answer = open_rag(DOCUMENTS, ParrotLLM(says)).answer(QUESTION)
     assert (answer.abstained, answer.text, answer.model) == (True, ABSTENTION, "parrot")

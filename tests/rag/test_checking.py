@@ -194,10 +194,16 @@ def test_a_sentence_that_was_cut_meanwhile_counts_no_more() -> None:
 
 
 def test_a_model_that_declines_is_not_checked(open_rag: OpenRag) -> None:
-    events = list(open_rag(DOCUMENTS, ParrotLLM(f"{ABSTENTION} Whales fly. They do.")).stream(QUESTION))
+    events = list(open_rag(DOCUMENTS, ParrotLLM(f"{ABSTENTION} Sorry. The passages do not say.")).stream(QUESTION))
     assert not [event for event in events if isinstance(event, Checked)]
     assert isinstance(events[-1], Finished)
     assert (events[-1].answer.abstained, events[-1].answer.dropped) == (True, ())
+
+
+def test_a_refusal_that_goes_on_to_answer_is_checked_like_an_answer(open_rag: OpenRag) -> None:
+    answer = open_rag(DOCUMENTS, ParrotLLM(f"I don't know. {KRILL} {MAMMALS}")).answer(QUESTION)
+    assert texts(answer) == ["I don't know.", KRILL, MAMMALS]
+    assert [sentence.supported for sentence in answer.sentences] == [False, True, True]
 
 
 @pytest.mark.parametrize(
