@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from rag.errors import EvalError
 from rag.settings import Settings
 from tests.conftest import WordChecker, WordCountEmbedder
 from tests.eval.test_answers import Scripted
+from ui.cli import main
 
 LEASE = "The flat costs 900 euros a month. It ends on 31 May 2027."
 CORPUS = (Entry(_id="lease.md", title="Lease", text=LEASE),)
@@ -76,6 +79,29 @@ def test_what_remains_of_an_answer() -> None:
     assert remaining(written, "mark", 0.8) == "", "nothing that it claims is supported"
     assert remaining(written[:1], "mark", 0.1) == ""
     assert remaining([], "mark", 0.1) == ""
+
+
+def test_the_command_prints_a_table_and_draws(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(settings)
+    drawn = tmp_path / "strictness.svg"
+    main_(["eval", "strictness", "run", "--plot", str(drawn), "--home", str(settings.home)])
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == "town: 4 questions, 1 without an answer; 1 failed"
+    assert len(table) == 2 + len(MODES) * len(THRESHOLDS)
+    assert [line.split()[3] for line in table if "(as run)" in line] == ["0.6"]
+    text = drawn.read_text(encoding="utf-8")
+    assert text.startswith("<svg")
+    assert all(f"{mode}: answered wrongly" in text for mode in MODES)
+    main_(["eval", "strictness", "run", "--json", "--home", str(settings.home)])
+    assert json.loads(capsys.readouterr().out)["made_with"] == {"strictness": "mark", "min_support": 0.6}
+
+
+def main_(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
 
 
 def test_runs_that_cannot_be_used_are_named(settings: Settings) -> None:
