@@ -18,12 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rag.types import Answer, Citation, Document, Event, Finished, Hit, Piece, Sentence
-from ui.records import counted, place
+from ui.records import counted, left_out, place, why
 
 if TYPE_CHECKING:
     from ui.doctor import Check
 
-UNSUPPORTED = "(not found in your documents)"
 SENTENCES = {
     "supported": "sentences supported",
     "unsupported": "sentences not supported",
@@ -81,12 +80,16 @@ def answer(record: Answer) -> str:
         lines += ["", *(_note(notes[number]) for number in sorted(notes))]
     elif record.hits:
         lines += ["", "Closest passages:", *(f"  {harmless(place(hit))}" for hit in record.hits[:3])]
+    if missing := left_out(record):
+        lines += ["", f'{missing}; --json lists it under "dropped".']
     return "\n".join(lines)
 
 
 def _sentence(sentence: Sentence, abstained: bool) -> str:
     marks = "".join(f"[{citation.number}]" for citation in sentence.citations)
-    return f"{harmless(sentence.text)} {marks or ('' if abstained else UNSUPPORTED)}".rstrip()
+    if sentence.unsupported and not abstained:
+        marks = f"({harmless(why(sentence))})"
+    return f"{harmless(sentence.text)} {marks}".rstrip()
 
 
 def _note(citation: Citation) -> str:
