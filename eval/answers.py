@@ -164,6 +164,8 @@ def _as_record(question: Question, answer: Answer) -> dict[str, Any]:
             {
                 "text": sentence.text,
                 "support": sentence.support,
+                "checkable": sentence.checkable,
+                "reasons": list(sentence.reasons),
                 "citations": [
                     {"doc": citation.doc, "page": citation.page, "quote": citation.quote}
                     for citation in sentence.citations

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import compress
 from typing import Any, get_args
 
-from eval.answers import ANSWERED, CORRECT, FAILED, PRODUCT, RIGHTLY_DECLINED, WRONG, outcome
+from eval.answers import ANSWERED, CORRECT, DECLINED, FAILED, PRODUCT, RIGHTLY_DECLINED, WRONG, outcome
 from eval.cases import Question
 from eval.run import Finished, Record
 from eval.stats import mean
@@ -21,21 +21,24 @@ from rag.settings import Strictness
 from rag.types import Answer, Timings
 
 MODES: tuple[Strictness, ...] = get_args(Strictness)
-THRESHOLDS = tuple(tenths / 10 for tenths in range(1, 10))
+THRESHOLDS = tuple(tenths / 10 for tenths in range(10))
+"""At 0 every sentence that claims something counts as supported: what an answer would be without a check."""
 METRICS: Mapping[str, tuple[str, ...]] = {
     "answer_rate": ANSWERED,
     "wrong_answer_rate": (WRONG, FAILED),
     "correct": (CORRECT, RIGHTLY_DECLINED),
 }
 """Figure -> the outcomes that count for it; the same as in a run of answers."""
+OVER_REFUSAL = "over_refusal"
+"""Share of the answerable questions that were declined."""
 
 
 def strictness(run: Finished, thresholds: Sequence[float] = THRESHOLDS) -> dict[str, Any]:
-    """The share of questions answered, answered wrongly, and dealt with correctly, at every threshold in every mode.
+    """The share of questions answered, answered wrongly, dealt with correctly, and declined in vain, in every mode.
 
     Args:
         run: a finished run of answers.
-        thresholds: the support that a sentence needs.
+        thresholds: the support that a sentence needs; the one that the run was made with is added.
 
     Raises:
         EvalError: it is another kind of run, or its records do not hold what was written.
@@ -52,7 +55,7 @@ def strictness(run: Finished, thresholds: Sequence[float] = THRESHOLDS) -> dict[
         "rows": [
             {"strictness": mode, "min_support": threshold, **_figures(records, mode, threshold)}
             for mode in MODES
-            for threshold in thresholds
+            for threshold in sorted({*thresholds, made["min_support"]})
         ],
     }
 
@@ -80,10 +83,10 @@ def _usable(run: Finished) -> Sequence[Record]:
 
 def _figures(records: Sequence[Record], mode: Strictness, threshold: float) -> dict[str, Any]:
     outcomes = [_outcome(record, mode, threshold) for record in records]
-    return {
-        name: {**_share(tuple(each in counted for each in outcomes)), "n": len(outcomes)}
-        for name, counted in METRICS.items()
-    }
+    counts = {name: tuple(each in counted for each in outcomes) for name, counted in METRICS.items()}
+    answerable = compress(outcomes, [bool(record["references"]) for record in records])
+    counts[OVER_REFUSAL] = tuple(each == DECLINED for each in answerable)
+    return {name: {**_share(count), "n": len(count)} for name, count in counts.items() if count}
 
 
 @cache

@@ -202,12 +202,13 @@ def answers(record: Mapping[str, Any]) -> str:
 def strictness(record: Mapping[str, Any]) -> str:
     """A row a strictness and threshold, a column a figure with its 95 % interval."""
     table = Table(box=None, pad_edge=False)
-    for name in ("strictness", "min_support", "answered", "answered wrongly", "correct"):
+    for name in ("strictness", "min_support", "answered", "answered wrongly", "correct", "over-refusal"):
         table.add_column(name, justify="left" if name == "strictness" else "right")
     made = record["made_with"]
     for row in record["rows"]:
         now = " (as run)" if made == {name: row[name] for name in made} else ""
-        figures = [_interval(row[name]) for name in ("answer_rate", "wrong_answer_rate", "correct")]
+        names = ("answer_rate", "wrong_answer_rate", "correct", "over_refusal")
+        figures = [_interval(row[name]) if name in row else "" for name in names]
         table.add_row(row["strictness"] + now, f"{row['min_support']:g}", *figures)
     line = f"{record['dataset']}: {counted(record['n'], 'question')}, {record['unanswerable']:,} without an answer"
     return f"{line}; {record['failed']:,} failed\n{_rendered(table)}"

@@ -27,6 +27,7 @@ END = Question(id="q2", question="When does it end?", answers=("31 May 2027",), 
 PERU = Question(id="q3", question="What is the capital of Peru?", answerable=False)
 BROKEN = Question(id="q4", question="Is it broken?", answers=("no",))
 HALF_TRUE = "Zebras juggle quartz at night. The flat costs 900 euros a month."
+FIGURES = ("answer_rate", "wrong_answer_rate", "correct", "over_refusal")
 REPLIES = {"flat": HALF_TRUE, "end": "It ends on 31 May 2027.", "Peru": "Lima costs euros a month.", "broken": "fails"}
 
 
@@ -42,7 +43,7 @@ def made(settings: Settings, name: str = "run", **changes: Any) -> Finished:
 
 def row(record: dict[str, Any], mode: str, threshold: float) -> dict[str, float]:
     (found,) = (each for each in record["rows"] if (each["strictness"], each["min_support"]) == (mode, threshold))
-    return {name: found[name]["value"] for name in ("answer_rate", "wrong_answer_rate", "correct")}
+    return {name: found[name]["value"] for name in FIGURES}
 
 
 def test_every_mode_at_every_threshold_with_failures_in_the_denominator(settings: Settings) -> None:
@@ -51,8 +52,15 @@ def test_every_mode_at_every_threshold_with_failures_in_the_denominator(settings
         (mode, threshold) for mode in MODES for threshold in THRESHOLDS
     ]
     assert (record["n"], record["failed"], record["unanswerable"]) == (4, 1, 1)
-    assert row(record, "mark", 0.6) == {"answer_rate": 0.75, "wrong_answer_rate": 0.5, "correct": 0.5}
-    assert row(record, "refuse", 0.9) == {"answer_rate": 0.25, "wrong_answer_rate": 0.25, "correct": 0.5}
+    assert row(record, "mark", 0.6) == {
+        "answer_rate": 0.75,
+        "wrong_answer_rate": 0.5,
+        "correct": 0.5,
+        "over_refusal": 0,
+    }
+    strict = row(record, "refuse", 0.9)
+    assert strict.pop("over_refusal") == pytest.approx(1 / 3)
+    assert strict == {"answer_rate": 0.25, "wrong_answer_rate": 0.25, "correct": 0.5}
     for each in record["rows"]:
         assert each["answer_rate"]["low"] <= each["answer_rate"]["value"] <= each["answer_rate"]["high"]
 
@@ -65,6 +73,14 @@ def test_what_is_counted_is_what_the_product_would_have_said(settings: Settings,
     counted = row(strictness(made(settings, "plain")), mode, threshold)
     assert counted == {name: figures[name] for name in counted}
     assert row(strictness(as_asked), mode, threshold) == counted, "declined answers keep what was written"
+
+
+def test_the_threshold_of_the_run_has_a_row_of_its_own(settings: Settings) -> None:
+    record = strictness(made(settings, min_support=0.47))
+    thresholds = [each["min_support"] for each in record["rows"] if each["strictness"] == "mark"]
+    assert thresholds == sorted({*THRESHOLDS, 0.47})
+    unchecked = row(record, "refuse", 0)
+    assert unchecked["answer_rate"] == 0.75, "without a check every answer stands"
 
 
 def test_what_remains_of_an_answer() -> None:
