@@ -111,6 +111,10 @@ class Claim(_Row):
     question: str | None = None
     group: Id | None = None
     """Rows of a group are the same claim with several contexts; the best one counts."""
+    set: str = ""
+    """The name of the data set that the row was taken from."""
+    grounded: bool | None = None
+    """False where the claim was written without the context."""
 
 
 class Context(_Row):

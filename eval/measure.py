@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from eval import answers, importers, judges, retrieval
+from eval import answers, faithfulness, importers, judges, retrieval
 from eval import judge as judging
+from eval.baselines import open_baselines
 from eval.cases import read_qa, read_retrieval, spread
+from eval.claim_sets import Trained, read_sets
 from eval.corpus import Say
 from eval.run import RUN, Finished, Run, name_of, read_run
 from rag.embed import open_embedder
+from rag.finetune.recipe import BLEND
 from rag.settings import Settings
 from rag.verify import open_checker
 
@@ -116,6 +120,46 @@ def measure_judge(
     run = _begin(settings, "judge", judging.made_of(settings, asked, data), name, fresh)
     judging.evaluate(asked, data, run, say)
     return read_run(str(run.directory), settings)
+
+
+def measure_faithfulness(
+    settings: Settings,
+    paths: Sequence[Path],
+    say: Say,
+    baselines: bool = False,
+    limit: int | None = None,
+    name: str | None = None,
+    fresh: bool = False,
+    open_: Callable[[str], Trained] | None = None,
+) -> Finished:
+    """How far the checker of sentences can be trusted, against people's labels.
+
+    Args:
+        settings: the support that a sentence needs; the run is kept under their home directory.
+        paths: sets of labelled claims; see `eval.claim_sets.read_sets`.
+        say: told how far it is.
+        baselines: compare with plainer measures, too.
+        limit: check so many claims of each set only, evenly spread.
+        name: see `measure_retrieval`.
+        fresh: see `measure_retrieval`.
+        open_: gives the checker that was fitted without the set of this name; the one that comes with Footnote without.
+
+    Raises:
+        EvalError: the data cannot be used, or a run is in the way.
+        FootnoteError: the checker cannot be loaded.
+    """
+    sets, opened = read_sets(paths, limit), open_ or _checkers(settings)
+    beside = open_baselines(settings) if baselines else {}
+    made = faithfulness.made_of(settings, sets, opened, tuple(beside))
+    run = _begin(settings, faithfulness.KIND, made, name, fresh)
+    faithfulness.evaluate(settings, sets, opened, run, say, beside)
+    return read_run(str(run.directory), settings)
+
+
+def _checkers(settings: Settings) -> Callable[[str], Trained]:
+    """Name of a set -> the checker without it; sets that no regression was fitted to have one together."""
+    opened = cache(lambda name: open_checker(settings, name))
+    return lambda name: opened(name if name in BLEND else "")
 
 
 def _given(settings: Settings, path: Path, format: str, system: str) -> importers.AnswerSet:

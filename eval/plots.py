@@ -38,8 +38,29 @@ def risk_coverage(curves: Mapping[str, Mapping[str, Any]]) -> str:
     return _svg(figure)
 
 
-def reliability(named: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """A line for each name: accuracy over confidence, bin by bin; on the diagonal confidence is a probability."""
+def roc(curves: Mapping[str, Any]) -> str:
+    """A line for each name: how many of the supported claims are recognised at the price of how many wrong ones."""
+    figure, axes = _canvas(4.2)
+    axes.plot([0, 1], [0, 1], "--", color="#9ca3af", label="by chance")
+    for colour, (name, curve) in zip(_colours(len(curves)), curves.items(), strict=True):
+        label = f"{name} ({curve.area:.3f})"
+        axes.plot(curve.of_unsupported, curve.of_supported, color=colour, label=label, linewidth=1.2)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="share of the unsupported claims called supported")
+    axes.set_ylabel("share of the supported ones called so")
+    axes.legend(loc="lower right", frameon=False, fontsize="small")
+    return _svg(figure)
+
+
+def reliability(
+    named: Mapping[str, Sequence[Mapping[str, float]]], sure: str = "confidence", right: str = "share correct"
+) -> str:
+    """A line for each name: accuracy over confidence, bin by bin; on the diagonal confidence is a probability.
+
+    Args:
+        named: bins with `confidence`, `accuracy` and `n`.
+        sure: what the confidence is called.
+        right: what the accuracy is called.
+    """
     figure, axes = _canvas(3.6)
     axes.plot([0, 1], [0, 1], "--", color="#9ca3af", label="as sure as right")
     for colour, (name, bins) in zip(_colours(len(named)), named.items(), strict=True):
@@ -47,7 +68,7 @@ def reliability(named: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         confidence, accuracy = ([each[key] for each in bins] for key in ("confidence", "accuracy"))
         axes.plot(confidence, accuracy, color=colour, label=name)
         axes.scatter(confidence, accuracy, s=[20 + 120 * each["n"] / most for each in bins], color=colour)
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.05, 1.05), xlabel="confidence", ylabel="share correct")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.05, 1.05), xlabel=sure, ylabel=right)
     axes.legend(loc="best", frameon=False)
     return _svg(figure)
 

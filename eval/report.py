@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import plots
+from eval.faithfulness import KIND, curves
 from eval.gate import SIGNIFICANT, compared, judged_by, same_cases
 from eval.run import Finished, write_whole
 from rag.errors import EvalError
@@ -20,6 +21,8 @@ from rag.errors import EvalError
 FILES = ("html.j2", "css", "js")
 MOST = 12
 """Runs on one page."""
+SHOWN = 6_000
+"""Characters of a passage on the page; the records have all."""
 
 
 def report(runs: Sequence[Finished]) -> dict[str, Any]:
@@ -59,8 +62,21 @@ def report(runs: Sequence[Finished]) -> dict[str, Any]:
 
 def figures(run: Finished) -> Mapping[str, Mapping[str, Any]]:
     """System -> metric -> figure with its interval."""
+    if run.kind == KIND:
+        return _of_sets(run.summary)
     found: Mapping[str, Mapping[str, Any]] = run.summary.get("systems") or run.summary["metrics"]
     return found
+
+
+def _of_sets(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures of a run over labelled claims: those of each set, with the baselines' below the checker's."""
+    main = summary["main"]
+    whole = summary["mean"] if len(summary["mean_of"]) > 1 else {}
+    sets = {
+        name: each["metrics"] | {f"auroc, {baseline}": its["auroc"] for baseline, its in each["baselines"].items()}
+        for name, each in summary["sets"].items()
+    }
+    return {**sets, **({"mean": whole} if whole else {}), main["system"]: {main["metric"]: summary[main["metric"]]}}
 
 
 def _differences(run: Finished, baseline: Finished) -> Iterator[dict[str, Any]]:
@@ -144,6 +160,7 @@ def page(runs: Sequence[Finished], record: Mapping[str, Any]) -> str:
         plots=list(_plots(runs)),
         cases=cases,
         statuses=list(dict.fromkeys(status for case in cases for _, status in case["statuses"])),
+        shown=SHOWN,
         style=style,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -174,14 +191,11 @@ def _latency(run: Finished) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
 
 
 def _plots(runs: Sequence[Finished]) -> Iterator[tuple[str, str]]:
-    main = runs[0].summary["main"]
-    rows = {
-        (f"{run.name}: {system}" if len(runs) > 1 else system): metrics[main["metric"]]
-        for run in runs
-        for system, metrics in figures(run).items()
-        if main["metric"] in metrics
-    }
-    yield f"{main['metric']} of every system", plots.intervals(main["metric"], rows)
+    if runs[0].kind == KIND:
+        yield from _plots_of_claims(runs)
+        return
+    metric = runs[0].summary["main"]["metric"]
+    yield f"{metric} of every system", plots.intervals(metric, _rows(runs, metric))
     curves = {
         (f"{run.name}: {system}" if len(runs) > 1 else system): curve
         for run in runs
@@ -193,6 +207,32 @@ def _plots(runs: Sequence[Finished]) -> Iterator[tuple[str, str]]:
     bins = {run.name: run.summary["reliability"]["bins"] for run in runs if "reliability" in run.summary}
     if any(bins.values()):
         yield "Reliability of the confidence", plots.reliability(bins)
+
+
+def _rows(runs: Sequence[Finished], metric: str) -> dict[str, Mapping[str, float]]:
+    """A metric of every system of every run."""
+    return {
+        (f"{run.name}: {system}" if len(runs) > 1 else system): metrics[metric]
+        for run in runs
+        for system, metrics in figures(run).items()
+        if metric in metrics
+    }
+
+
+def _plots_of_claims(runs: Sequence[Finished]) -> Iterator[tuple[str, str]]:
+    """AUROC of every set, and a line a set for each curve."""
+    if rows := _rows(runs, "auroc"):
+        yield "auroc of every set", plots.intervals("auroc", rows)
+    rocs: dict[str, Any] = {}
+    bins: dict[str, Any] = {}
+    for run in runs:
+        above = f"{run.name}: " if len(runs) > 1 else ""
+        lines, reliable = curves(run.records)
+        rocs |= {above + name: line for name, line in lines.items()}
+        bins |= {above + name: each for name, each in reliable.items()}
+    if rocs:
+        yield "Supported claims recognised, over unsupported ones taken for supported (ROC)", plots.roc(rocs)
+    yield "Reliability: how often claims of a score are supported", plots.reliability(bins, "score", "share supported")
 
 
 def _settings(runs: Sequence[Finished]) -> list[tuple[str, list[str]]]:
@@ -220,7 +260,7 @@ def _cases(runs: Sequence[Finished]) -> list[dict[str, Any]]:
         cases.append(
             {
                 "id": record["id"],
-                "question": record["question"],
+                "question": record.get("claim", record["question"]),
                 "references": record.get("references"),
                 "relevant": list(record["relevant"]),
                 "statuses": [(run.name, _status(run, each)) for run, each in mine],
@@ -235,6 +275,8 @@ def _status(run: Finished, record: Mapping[str, Any]) -> str:
     system = run.summary["main"]["system"]
     if system in record["failures"]:
         return "failed"
+    if "outcome" in record:
+        return str(record["outcome"])
     if "answers" in record:
         return str(record["answers"][system]["outcome"])
     found = record["scores"][system]

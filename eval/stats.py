@@ -5,7 +5,7 @@ All randomness comes from a fixed seed: the same numbers give the same intervals
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -141,6 +141,47 @@ def reliability(confidence: Sequence[float] | Values, correct: Sequence[float] |
         if mine.any()
     ]
     return Reliability(found, sum(abs(each.confidence - each.accuracy) * each.n for each in found) / len(sure))
+
+
+def draws(clusters: Sequence[int], resamples: int, seed: int = SEED) -> Iterator[Values]:
+    """How often each case is in each sample: portions of shape (samples, cases).
+
+    Whole clusters are drawn with replacement, because cases of one are no independent draws (cluster bootstrap; Davison
+    and Hinkley 1997, section 3.8).
+
+    Args:
+        clusters: the number of each case's cluster, counted from 0.
+        resamples: how many samples.
+        seed: of the draws.
+    """
+    places = np.asarray(clusters)
+    most, rng = int(places.max()) + 1, np.random.default_rng(seed)
+    for rows in _portions(resamples, len(places)):
+        drawn = rng.integers(0, most, size=(rows, most)) + most * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * most).reshape(rows, most)
+        yield counts[:, places].astype(np.float64)
+
+
+def auroc(scores: Values, labels: Values, counts: Values) -> Values:
+    """How often a case of label 1 has a higher score than one of label 0, equal scores counting half, in each sample.
+
+    This is the area below the ROC curve: the Mann-Whitney statistic U over its largest value (Hanley and McNeil 1982).
+
+    Args:
+        scores: of each case, shape (n,).
+        labels: 1 or 0 for each case.
+        counts: how often each case is in each sample, shape (samples, n).
+
+    Returns:
+        Shape (samples,); NaN for a sample with one label alone.
+    """
+    order = np.argsort(scores, kind="stable")
+    levels = np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))
+    ones = np.add.reduceat(counts[:, order] * labels[order], levels, axis=1)
+    zeros = np.add.reduceat(counts[:, order] * (1 - labels[order]), levels, axis=1)
+    above = (ones * (np.cumsum(zeros, axis=1) - zeros / 2)).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(above / (ones.sum(axis=1) * zeros.sum(axis=1)))
 
 
 def _resampled(values: Values, resamples: int, seed: int) -> Values:

@@ -54,6 +54,13 @@ def rouge_l(answer: str, reference: str) -> float:
     return float(RougeScorer(["rougeL"], use_stemmer=True).score(reference, answer)["rougeL"].fmeasure)
 
 
+def rouge_l_recall(answer: str, reference: str) -> float:
+    """The longest common subsequence of stemmed words as a share of the reference's, by Google's `rouge-score`."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return float(RougeScorer(["rougeL"], use_stemmer=True).score(reference, answer)["rougeL"].recall)
+
+
 def best(metric: Metric, answer: str, references: Sequence[str]) -> float:
     """The score against the reference that fits best; 0 without one."""
     return max((metric(answer, reference) for reference in references), default=0.0)

@@ -123,7 +123,7 @@ class Settings(BaseSettings):
         "bundled",
         description="Weights of the checker: `bundled`, or a directory that `footnote finetune verifier` made.",
     )
-    min_support: float = Field(0.6, ge=0, le=1, description="Support score from which a sentence gets its footnote.")
+    min_support: float = Field(0.5, ge=0, le=1, description="Support score from which a sentence gets its footnote.")
     strictness: Strictness = Field(
         "mark",
         description="What becomes of sentences without support: `mark` shows and marks them, `drop` leaves them out, `refuse` declines the whole answer.",

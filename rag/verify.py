@@ -1,14 +1,17 @@
 """(sentence, passages) -> how likely the passages support it, where, and why not.
 
-The passages are read once; beside each, the windows of sentences that come nearest to the sentence are judged by a
-small trained model, whose verdict is weighed with plainer evidence into a calibrated probability (docs/checking.md).
+The passages are read once; beside each, the windows of sentences that come nearest to the sentence are compared by
+words and meanings; a regression weighs the evidence into a probability (docs/checking.md). A trained model that reads
+both together can be added.
 Knows nothing about language models or stores.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -17,11 +20,23 @@ import numpy.typing as npt
 from rag import sentences
 from rag.align import STOP, Side, key, pair, side
 from rag.checkable import why_not
-from rag.evidence import Blend, Values, figures, missing_names, missing_numbers, read_blends, strongest, verbatim
+from rag.evidence import (
+    FIGURES,
+    PLAIN,
+    Blend,
+    Values,
+    figures,
+    missing_names,
+    missing_numbers,
+    read_blends,
+    strongest,
+    unlike,
+    verbatim,
+)
 from rag.scorer import OpenVINOScorer, Scorer
 from rag.settings import Settings
 from rag.tokens import Encoder, TokenEncoder
-from rag.weights import find_checker
+from rag.weights import CHECKER, find_checker
 from rag.windows import Passage, nearest, read
 
 MODEL, BLENDS = "model.safetensors", "blend.json"
@@ -100,15 +115,16 @@ class _Beside(NamedTuple):
     span: tuple[int, int]
     """The window that the model likes best: start and end in the passage's text."""
     faults: npt.NDArray[np.float32]
-    """See `Scored`."""
+    """Of the part's tokens, see `Scored`."""
 
 
 class Verifier:
     """The checker that comes with Footnote. The same input gives the same output."""
 
-    def __init__(self, encoder: Encoder, scorer: Scorer, blend: Blend) -> None:
+    def __init__(self, encoder: Encoder, scorer: Scorer | None, blend: Blend, name: str) -> None:
+        """With a trained model that judges pairs, or without; `name` says which checker it is."""
         self._encoder, self._scorer, self._blend = encoder, scorer, blend
-        self.id = f"{scorer.id}+{encoder.id}"
+        self.id = f"{name}+{encoder.id}"
         self.trained_on = blend.trained_on
 
     def check(self, claims: Sequence[str], passages: Sequence[Passage], question: str = "") -> list[Verdict]:
@@ -147,21 +163,26 @@ class Verifier:
         """Every part beside every passage."""
         segments = read(passages, self._encoder)
         windows = [[nearest(part.side, each, WINDOWS) for each in segments] for part in parts]
-        pairs = [
-            pair(part.side, window.side)
-            for part, of_part in zip(parts, windows, strict=True)
-            for of_passage in of_part
-            for window in of_passage
-        ]
-        scored = iter(self._scorer.score(pairs))
+        pairs = (
+            []
+            if self._scorer is None
+            else [
+                pair(part.side, window.side)
+                for part, of_part in zip(parts, windows, strict=True)
+                for of_passage in of_part
+                for window in of_passage
+            ]
+        )
+        scored = iter(self._scorer.score(pairs) if self._scorer else ())
         found = []
         for part, of_part in zip(parts, windows, strict=True):
             row = []
             for passage, its, near in zip(passages, segments, of_part, strict=True):
-                said = [next(scored) for _ in near]
+                said = [next(scored) for _ in near] if self._scorer else []
                 best = strongest(said)
+                faults = said[best].faults if said else unlike(part.side, near[best])
                 values = figures(part.text, part.side, _whole(passage), its, near, said)
-                row.append(_Beside(values, near[best].span, said[best].faults))
+                row.append(_Beside(values, near[best].span, faults))
             found.append(row)
         return found
 
@@ -189,10 +210,19 @@ def open_checker(settings: Settings, held_out: str = "") -> Verifier:
         WeightsError: its weights are not on this machine.
     """
     encoder = TokenEncoder(settings.cache_dir, settings.cores)
+    if settings.checker_model == "bundled":
+        return _opened(encoder, None, CHECKER / BLENDS, held_out)
     weights = find_checker(settings.checker_model)
-    blends = read_blends(weights.path / BLENDS)
-    scorer = OpenVINOScorer(weights, settings.cache_dir, settings.cores)
-    return Verifier(encoder, scorer, blends.get(held_out, blends[""]))
+    return _opened(
+        encoder, OpenVINOScorer(weights, settings.cache_dir, settings.cores), weights.path / BLENDS, held_out
+    )
+
+
+def _opened(encoder: Encoder, scorer: Scorer | None, path: Path, held_out: str) -> Verifier:
+    blends = read_blends(path, len(FIGURES if scorer else PLAIN))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    name = f"{scorer.id if scorer else 'evidence'}-{digest}"
+    return Verifier(encoder, scorer, blends.get(held_out, blends[""]), name)
 
 
 def _why_not(claim: str) -> str:

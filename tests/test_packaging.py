@@ -173,9 +173,10 @@ def test_the_packages_are_those_on_disk() -> None:
 def test_an_installed_footnote_has_every_file_that_a_checkout_has() -> None:
     packages = PROJECT["tool"]["setuptools"]["packages"]
     found = {
-        (package, path.name)
+        (package, str(path.relative_to(folder)))
         for package in packages
-        for path in (ROOT / package.replace(".", "/")).iterdir()
+        for folder in [ROOT / package.replace(".", "/")]
+        for path in [*folder.iterdir(), *(folder / "checker").glob("*")]
         if path.is_file() and path.suffix not in {".py", ".pyc"}
     }
     data = PROJECT["tool"]["setuptools"]["package-data"]

@@ -43,6 +43,7 @@ def examine(settings: Settings) -> list[Check]:
     return [
         *_versions(),
         _tried("embedder weights", lambda: _embedder(settings)),
+        _tried("checker", lambda: _checker(settings)),
         _tried("language model", lambda: _llm(settings)),
         _tried("store", lambda: _store(settings)),
         _disk(settings),
@@ -76,6 +77,12 @@ def _embedder(settings: Settings) -> str:
 
     weights = find_embedder(settings.embed_model)
     return f"{weights.name}, sha256 {weights.sha256}"
+
+
+def _checker(settings: Settings) -> str:
+    from rag.verify import open_checker
+
+    return open_checker(settings).id
 
 
 def _llm(settings: Settings) -> str:

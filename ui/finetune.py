@@ -12,7 +12,7 @@ from rag.finetune.recipe import PAIRS, SEED
 from ui.command import AsJson, Collection, Home, say, settings_of, show
 
 if TYPE_CHECKING:
-    from rag.finetune.checker import Progress
+    from rag.finetune.records import Progress
 
 finetune = typer.Typer(help="Train models of your own.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,7 +29,7 @@ def verifier(
         Path | None,
         typer.Option(metavar="DIR", help="Where the checker goes (default: `<home>/checker`).", show_default=False),
     ] = None,
-    pairs: Annotated[int, typer.Option(min=32, help="Claims to learn from.")] = PAIRS,
+    pairs: Annotated[int, typer.Option(min=0, help="Claims to learn from; 0 weighs plain evidence alone.")] = PAIRS,
     seed: Annotated[int, typer.Option(help="Of everything that is random.")] = SEED,
     as_json: AsJson = False,
     collection: Collection = None,

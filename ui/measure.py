@@ -155,6 +155,30 @@ def eval_judge(
     _show_run(measured, terminal.judged(measured.summary), as_json, answers=by_sentence(measured))
 
 
+@evaluation.command("faithfulness")
+def eval_faithfulness(
+    sets: Annotated[
+        list[Path],
+        typer.Argument(metavar="SET...", help="Claims with labels: files like claims.jsonl, or directories with one."),
+    ],
+    baselines: Annotated[bool, typer.Option("--baselines", help="Compare with plainer measures, too.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Check so many claims of each set only, spread evenly.")
+    ] = None,
+    run: RunName = None,
+    fresh: Fresh = False,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """How far the checker of sentences can be trusted: its scores against people's labels."""
+    from eval.measure import measure_faithfulness
+    from ui import terminal
+
+    measured = measure_faithfulness(settings_of(home, collection), sets, say, baselines, limit, run, fresh)
+    _show_run(measured, terminal.faithfulness(measured.summary), as_json)
+
+
 def _show_run(run: Finished, text: str, as_json: bool, **more: Any) -> None:
     show({**run.summary, **more, "run": str(run.directory)}, text, as_json)
     if run.summary["failed"]:
@@ -269,6 +293,19 @@ def bench_ingest(
     record = run(settings, directory, limit, say) if directory else {}
     record |= grow(settings, size or SIZES, say) if scale else {}
     _bench(record, as_json)
+
+
+@bench.command("verify")
+def bench_verify(
+    answers: Annotated[int, typer.Option(min=20, help="How many answers.")] = 40,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """How fast sentences are checked against passages; there is no peer."""
+    from eval.bench.verify import run
+
+    _bench(run(settings_of(home, collection), answers, say), as_json)
 
 
 def _bench(record: dict[str, Any], as_json: bool) -> None:

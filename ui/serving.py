@@ -14,6 +14,7 @@ from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FootnoteError, SettingsError
 from rag.settings import Settings
+from rag.windows import Passage
 from ui.desk import Desk
 
 log = logging.getLogger("footnote.serving")
@@ -62,11 +63,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _warm(rag: Rag) -> None:
-    """Load the language model; a failure is shown to whoever asks, and logged here."""
+    """Load what answers and what checks; a failure is shown to whoever asks, and logged here."""
     try:
         rag.llm.count_tokens("")
+        rag.checker.check(["Ready."], [Passage("Ready.")])
     except FootnoteError as error:
-        log.warning("the language model is not ready: %s", error)
+        log.warning("not everything is ready: %s", error)
 
 
 def _run(rag: Rag, catalog: Catalog, desk: Desk, listening: socket.socket, ready: Callable[[], None]) -> None:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from eval.cases import QASet, read_claims, read_qa
 from rag.finetune import recipe
-from rag.finetune.blend import Labelled
-from rag.finetune.checker import Material
-from rag.finetune.claims import Example, Made
+from rag.finetune.records import Example, Labelled, Made, Material
 from rag.finetune.statements import Asked, decided, stated
 
 

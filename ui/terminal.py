@@ -30,6 +30,14 @@ SENTENCES = {
     "not_checkable": "... that claim nothing",
 }
 
+AGREEMENT = {
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced",
+    "f1_unsupported": "F1 unsup.",
+    "calibration_error": "calibration",
+}
+"""Metric -> the heading of its column."""
+
 
 def harmless(text: str) -> str:
     """The text with control characters other than line breaks and tabs replaced by a visible mark."""
@@ -281,6 +289,61 @@ def _lost(record: Mapping[str, Any]) -> list[str]:
         for (id_, reason), systems in by_reason.items()
     ]
     return ["", "failed:", *lines[:5], *(["  ..."] if len(lines) > 5 else [])] if lines else []
+
+
+def faithfulness(record: Mapping[str, Any]) -> str:
+    """A row a set, a column a metric, each with its 95 % interval; below it the baselines."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("set", max_width=22, overflow="fold")
+    for name in ("n", *AGREEMENT.values(), "/s"):
+        table.add_column(name, justify="right")
+    for name, found in record["sets"].items():
+        shown = [_short(found["metrics"].get(metric)) for metric in AGREEMENT]
+        marked = Text(harmless(name) + ("" if found["held_out"] else " *"))
+        table.add_row(marked, str(found["n"]), *shown, f"{found['claims_per_second']:.0f}")
+    if len(record["mean_of"]) > 1:
+        table.add_row("mean", "", *(_short(record["mean"].get(metric)) for metric in AGREEMENT), "")
+    line = f"{record['dataset']}: {counted(record['n'], 'claim')}, supported from {record['threshold']:g}"
+    failed = [f"failed: claim {each['id']}: {harmless(each['reason'])}" for each in record["failures"][:5]]
+    return "\n".join(
+        [f"{line}; {record['failed']:,} failed", _rendered(table), *_remarks(record), *_baselines(record), *failed]
+    )
+
+
+def _remarks(record: Mapping[str, Any]) -> list[str]:
+    """What must be known beside the figures of sets, a line each."""
+    sets = record["sets"].items()
+    untold = ", ".join(f"{harmless(name)} {found['abstained']:,}" for name, found in sets if found["abstained"])
+    grounded = any(f"{name} (grounded)" in record["mean_of"] for name in record["sets"])
+    return [
+        *(["* learned from; not in the mean"] * any(not found["held_out"] for _, found in sets)),
+        *(["the mean counts a set by its grounded claims"] * (grounded and len(record["mean_of"]) > 1)),
+        *([f"the checker could not tell: {untold}"] if untold else []),
+    ]
+
+
+def _baselines(record: Mapping[str, Any]) -> list[str]:
+    """The AUROC of the checker and of what it has to beat, a row a set."""
+    names = list(dict.fromkeys(name for found in record["sets"].values() for name in found["baselines"]))
+    if not names:
+        return []
+    table = Table(box=None, pad_edge=False)
+    table.add_column("AUROC", max_width=22, overflow="fold")
+    for name in ("checker", *names):
+        table.add_column(name, justify="right", overflow="fold")
+    for name, found in record["sets"].items():
+        areas = [found["metrics"], *(found["baselines"].get(each, {}) for each in names)]
+        table.add_row(Text(harmless(name)), *(_short(area.get("auroc")) for area in areas))
+    return ["", _rendered(table)]
+
+
+def _short(figure: Mapping[str, float] | None) -> str:
+    """A figure between 0 and 1 with its interval, in at most 14 columns."""
+    if figure is None:
+        return "-"
+    low, high = (f"{figure[end]:.2f}".removeprefix("0") for end in ("low", "high"))
+    value = f"{figure['value']:.3f}" if figure["value"] < 0.9995 else "1.00"
+    return f"{value.removeprefix('0')} {low}-{high}"
 
 
 def _failed(record: Mapping[str, Any]) -> list[str]:

@@ -10,23 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rag.evidence import Blend, Values
+from rag.evidence import PLAIN, Blend, Values
+from rag.finetune.records import Labelled
 from rag.verify import Verifier
 from rag.windows import Passage
 
-STRENGTH = 0.1
-"""Inverse of the penalty on weights: few, related figures need a strong one."""
+STRENGTH = 0.003
+"""Inverse of the penalty on weights: figures that say much the same need a strong one (docs/experiments.md)."""
 
 
-class Labelled(NamedTuple):
-    """A claim and what people said of it."""
-
-    claim: str
-    context: str
-    label: int
-    """1 where the context supports it."""
-    group: str = ""
-    """Rows of a group are one claim with several contexts: the best of them counts."""
+NEAR = PLAIN.index("near")
 
 
 class Evidence(NamedTuple):
@@ -54,7 +47,7 @@ def evidence(verifier: Verifier, claims: Sequence[Labelled]) -> Evidence:
             for values in parts if each.label or len(parts) == 1 else ():
                 if not each.group:
                     rows.append((values, each.label))
-                elif each.group not in groups or values[0] > groups[each.group][0][0]:
+                elif each.group not in groups or values[NEAR] > groups[each.group][0][NEAR]:
                     groups[each.group] = (values, max(each.label, groups.get(each.group, (values, 0))[1]))
     rows += groups.values()
     return Evidence(np.array([values for values, _ in rows]), np.array([label for _, label in rows], dtype=float))

@@ -10,9 +10,8 @@ import ctypes
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from rag.align import Pair, pair, side, stacked
-from rag.finetune.claims import Example, Made, Maker
+from rag.finetune.claims import Maker
+from rag.finetune.records import Example, Made, Material, Progress
 from rag.joint import Joint
 from rag.tokens import Encoded, Encoder
 from rag.windows import Passage, nearest, read
@@ -44,30 +44,6 @@ FALSE_WINDOW = 0.25
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Names of options in malloc.h."""
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What a checker learns from."""
-
-    documents: tuple[str, ...]
-    """Texts that claims are made of."""
-    examples: tuple[Example, ...]
-    """Claims that people labelled, or that come from their questions and answers."""
-    share: float = 0.3
-    """Of the pairs, how many come from `examples`; the rest is made."""
-
-
-class Progress(NamedTuple):
-    """How far a training is."""
-
-    pairs: int
-    of: int
-    loss: float
-    """Of verdicts, a running mean."""
-    token_loss: float
-    accuracy: float
-    pairs_per_second: float
 
 
 def train(

@@ -10,7 +10,6 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from rag import sentences
 from rag.align import NUMBERS, STOP, WORD
@@ -21,47 +20,22 @@ from rag.finetune.lexicon import (
     MONTHS,
     NEGATION,
     OPPOSITES,
-    PHRASE,
     SAME,
     SHORTENED,
 )
+from rag.finetune.records import Example, Made, Span
+from rag.finetune.wording import SHORTEST, SMALL, reworded
 
 NAME = re.compile(r"[A-Z][\w'’.-]*\w(?:\s+(?:of the |of |the |de |van |von )?[A-Z][\w'’-]*\w)*")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-SMALL = re.compile(r"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b")
-SUBJECT = re.compile(
-    r"(?:The |An? )?[A-Z][\w'-]+(?: [A-Z][\w'-]+)*(?= (?:is|was|has|had|became|also|are|were|did|won|died) )"
-)
 JOINT = re.compile(r", | (?:and|that|which|because|with|in|by|for|from|to) ")
 PHRASES = re.compile(r"(?: in| by| with| for| at| on| from| during| and| because| of) [^,.;()]{6,50}(?=[,.;])")
-FRONTED = re.compile(r"((?:In|On|At|By|During|After|Since|From|For) [^,]{3,40}), (.{20,})\.$")
 ENDINGS = ("tion", "ness", "ment", "ing", "ed", "ly", "ies", "es", "s", "al", "ic", "ous", "er", "ity")
-SHORTEST, LONGEST = 5, 80
-"""Words of a sentence that claims are made of."""
+LONGEST = 80
+"""Words of a sentence that claims are made of, at most."""
 PASSAGE_WORDS = 150
 SUPPORTED, CUT, FOREIGN = 0.42, 0.06, 0.06
 """Shares of claims: reworded; whose sentence was taken out of the passage; of another place. The rest is made wrong."""
-
-Span = tuple[int, int]
-
-
-class Made(NamedTuple):
-    """A claim with its label."""
-
-    claim: str
-    label: int
-    """1 where the passage supports it."""
-    faults: tuple[Span, ...] = ()
-    """Characters of the claim that the passage does not support."""
-    whole: bool = True
-    """False where other words may be at fault, too."""
-
-
-class Example(NamedTuple):
-    """A passage and claims about it."""
-
-    passage: str
-    claims: tuple[Made, ...]
 
 
 class Maker:
@@ -114,11 +88,11 @@ class Maker:
         if len(WORD.findall(sentence)) < SHORTEST:
             return None
         if chance < SUPPORTED:
-            made: Made | None = Made(self._reworded(sentence), 1)
+            made: Made | None = Made(reworded(sentence, self._random), 1)
         elif chance < SUPPORTED + CUT + FOREIGN:
             made = self._unsupported(place)
         else:
-            said = self._reworded(sentence) if self._random.random() < 0.6 else sentence
+            said = reworded(sentence, self._random) if self._random.random() < 0.6 else sentence
             made = self._wrong(said, place)
         return self._styled(made) if made and len(WORD.findall(made.claim)) > 2 else None
 
@@ -128,65 +102,9 @@ class Maker:
         outside = [each for each in document if each not in place.text and len(WORD.findall(each)) >= SHORTEST]
         if not outside:
             return None
-        claim = self._reworded(self._random.choice(outside))
+        claim = reworded(self._random.choice(outside), self._random)
         faults = place.missing(claim)
         return Made(claim, 0, faults, whole=False) if len(faults) > 1 else None
-
-    # The meaning stays.
-
-    def _reworded(self, sentence: str) -> str:
-        ways = (self._clause, self._phrases, self._numerals, self._shorter, self._fronted, self._pronoun, _unbracketed)
-        for way in self._random.sample(ways, self._random.choice((0, 1, 2, 3, 4, 5))):
-            sentence = way(sentence) or sentence
-        return sentence
-
-    def _clause(self, sentence: str) -> str | None:
-        """What stands before or behind a comma, where it looks like a sentence of its own."""
-        commas = [match.start() for match in re.finditer(r", |; | – | - ", sentence)]
-        if not commas:
-            return None
-        if self._random.random() < 0.5:
-            head = sentence[: self._random.choice(commas)]
-            verb = re.search(r"\b(is|was|were|are|has|had|have|can|\w+ed|\w+s)\b", head[10:])
-            return head + "." if verb and len(WORD.findall(head)) >= SHORTEST else None
-        tail = sentence[commas[0] + 2 :]
-        starts = re.match(r"(the|a|an|it|he|she|they|we|this|these|there|[A-Z])", tail)
-        return tail[:1].upper() + tail[1:] if starts and len(WORD.findall(tail)) > SHORTEST else None
-
-    def _phrases(self, sentence: str) -> str:
-        def other(match: re.Match[str]) -> str:
-            return self._random.choice(SAME[match.group().lower()]) if self._random.random() < 0.7 else match.group()
-
-        return PHRASE.sub(other, sentence)
-
-    def _numerals(self, sentence: str) -> str:
-        """1,000 and 1000, three and 3."""
-        if self._random.random() < 0.7:
-            sentence = re.sub(r"(\d),(\d{3})", r"\1\2", sentence)
-        if self._random.random() < 0.6:
-            return SMALL.sub(lambda match: NUMBERS[match.group()], sentence)
-        names = {digits: word for word, digits in NUMBERS.items()}
-        return re.sub(r"(?<![\d.,-])([2-9]|1[0-2])(?![\d.,%-])", lambda match: names[match.group()], sentence)
-
-    def _shorter(self, sentence: str) -> str:
-        """Without some words that only colour others."""
-        dispensable = (
-            r"(?<=\s)(\w+ly|very|also|large|major|important|several|other|recent|famous|modern|early)\s(?=[a-z])"
-        )
-        return re.sub(dispensable, lambda match: "" if self._random.random() < 0.7 else match.group(), sentence)
-
-    def _fronted(self, sentence: str) -> str | None:
-        """What a sentence begins with comes last."""
-        match = FRONTED.match(sentence)
-        if not match:
-            return None
-        first, rest = match.groups()
-        return f"{rest[:1].upper()}{rest[1:]} {first[:1].lower()}{first[1:]}."
-
-    def _pronoun(self, sentence: str) -> str | None:
-        match = SUBJECT.match(sentence)
-        said = self._random.choice(("It", "He", "She", "They", "This"))
-        return said + sentence[match.end() :] if match and self._random.random() < 0.4 else None
 
     # The look changes.
 
@@ -389,10 +307,6 @@ def _with(sentence: str, match: re.Match[str], new: str) -> Made:
 def _word_end(text: str, start: int) -> int:
     end = text.find(" ", start)
     return len(text) if end < 0 else end
-
-
-def _unbracketed(sentence: str) -> str:
-    return re.sub(r"\s*\([^()]*\)|\s*\[[^\[\]]*\]", "", sentence)
 
 
 def _shifted(made: Made, before: str) -> Made:

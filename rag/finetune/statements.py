@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rag import sentences
-from rag.finetune.claims import Example, Made
+from rag.finetune.records import Example, Made
 
 SUBJECT = re.compile(
     r"(?:Who|What|Which [\w ]{2,25}?|What (?:\w+ )?(?:type|kind|name|year|company|city|country|group|team|organization)"

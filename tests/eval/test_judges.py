@@ -152,7 +152,7 @@ def test_weights_that_are_not_there_or_no_classifier(settings: Settings, tmp_pat
 @pytest.mark.slow
 def test_behind_another_judge_comes_the_local_one(settings: Settings, tmp_path: Path) -> None:
     judges = open_judges(str(made(tmp_path / "judge", ["score"])), settings, WordChecker())
-    assert [(judge.name, judge.threshold) for judge in judges] == [("cross-encoder", 0.5), ("local", 0.6)]
+    assert [(judge.name, judge.threshold) for judge in judges] == [("cross-encoder", 0.5), ("local", 0.5)]
     assert judges[0].checker.id.startswith("cross-encoder-1+judge@")
 
 

@@ -12,8 +12,9 @@ import torch
 from rag.align import pair, side, stacked
 from rag.evidence import FIGURES
 from rag.finetune import checker as training
-from rag.finetune.blend import Evidence, Labelled, evidence, fit
-from rag.finetune.checker import Material, Progress, train
+from rag.finetune.blend import Evidence, evidence, fit
+from rag.finetune.checker import train
+from rag.finetune.records import Labelled, Material, Progress
 from rag.joint import Joint
 from rag.windows import Passage, nearest, read
 from tests.conftest import WordEncoder

@@ -8,8 +8,9 @@ from itertools import islice
 import pytest
 
 from rag.align import STOP, words
-from rag.finetune.claims import Example, Made, Maker
+from rag.finetune.claims import Maker
 from rag.finetune.lexicon import OPPOSITES, SAME
+from rag.finetune.records import Example, Made
 from rag.finetune.statements import Asked, decided, stated
 
 TITANIC = (

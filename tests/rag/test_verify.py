@@ -21,13 +21,12 @@ from tests.conftest import FlagScorer, WordEncoder
 
 WHALES = "Whales are mammals. They breathe air through a blowhole. A blue whale eats 4 tonnes of krill a day."
 SHIPS = "Iron ships float on water. The Titanic sank in 1912 with 1,517 people."
-LOGIT_ALONE = Blend(
-    (0.0,) * len(FIGURES), (1.0,) * len(FIGURES), (1.0,) + (0.0,) * (len(FIGURES) - 1), 0.0, ("nothing",)
-)
+WEIGHTS = tuple(float(name == "logit") for name in FIGURES)
+LOGIT_ALONE = Blend((0.0,) * len(FIGURES), (1.0,) * len(FIGURES), WEIGHTS, 0.0, ("nothing",))
 
 
 def make_verifier() -> Verifier:
-    return Verifier(WordEncoder(), FlagScorer(), LOGIT_ALONE)
+    return Verifier(WordEncoder(), FlagScorer(), LOGIT_ALONE, "flags")
 
 
 @pytest.fixture
@@ -163,7 +162,7 @@ def test_the_words_of_a_passage_are_supported_whatever_the_model_says() -> None:
         def score(self, pairs: Sequence[Pair]) -> list[Scored]:
             return [Scored(-9.0, scored.faults) for scored in super().score(pairs)]
 
-    verifier = Verifier(WordEncoder(), Doubter(), LOGIT_ALONE)
+    verifier = Verifier(WordEncoder(), Doubter(), LOGIT_ALONE, "doubts")
     said, changed = "鯨 は 哺乳類 です", "鯨 は 魚 です"
     exact, other = verifier.check([said, changed], [Passage(f"昔 から {said} 。")])
     assert exact.score > 0.9 > other.score
