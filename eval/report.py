@@ -223,7 +223,8 @@ def _plots_of_claims(runs: Sequence[Finished]) -> Iterator[tuple[str, str]]:
     """AUROC of every set, and a line a set for each curve."""
     if rows := _rows(runs, "auroc"):
         yield "auroc of every set", plots.intervals("auroc", rows)
-    rocs, bins = {}, {}
+    rocs: dict[str, Any] = {}
+    bins: dict[str, Any] = {}
     for run in runs:
         above = f"{run.name}: " if len(runs) > 1 else ""
         lines, reliable = curves(run.records)
