@@ -328,9 +328,9 @@ def _baselines(record: Mapping[str, Any]) -> list[str]:
     if not names:
         return []
     table = Table(box=None, pad_edge=False)
-    table.add_column("AUROC", max_width=22, overflow="fold")
+    table.add_column("AUROC", max_width=20, overflow="fold")
     for name in ("checker", *names):
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name, justify="right", max_width=14)
     for name, found in record["sets"].items():
         areas = [found["metrics"], *(found["baselines"].get(each, {}) for each in names)]
         table.add_row(Text(harmless(name)), *(_short(area.get("auroc")) for area in areas))
