@@ -271,7 +271,7 @@ def _counts(records: Sequence[Record]) -> dict[str, int]:
 
 
 def _clusters(records: Sequence[Record]) -> list[int]:
-    """A number for each claim; claims about the same contexts have the same, unless that leaves too few to draw from."""
+    """A number for each claim, the same for those about the same contexts, unless that leaves too few to draw."""
     numbers: dict[tuple[str, ...], int] = {}
     found = [numbers.setdefault(tuple(hit["text"] for hit in record["hits"]), len(numbers)) for record in records]
     return found if len(numbers) >= FEWEST else list(range(len(records)))
