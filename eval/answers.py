@@ -147,6 +147,7 @@ def _asked(replies: Mapping[str, Reply], rag: Rag, question: Question) -> tuple[
         "question": question.question,
         "references": list(question.answers) if question.answerable else [],
         "relevant": list(question.relevant),
+        "long": question.long,
         "answers": answers,
         "scores": scores,
         "failures": failures,
@@ -163,6 +164,8 @@ def _as_record(question: Question, answer: Answer) -> dict[str, Any]:
             {
                 "text": sentence.text,
                 "support": sentence.support,
+                "checkable": sentence.checkable,
+                "reasons": list(sentence.reasons),
                 "citations": [
                     {"doc": citation.doc, "page": citation.page, "quote": citation.quote}
                     for citation in sentence.citations
@@ -170,11 +173,20 @@ def _as_record(question: Question, answer: Answer) -> dict[str, Any]:
             }
             for sentence in answer.sentences
         ],
+        "written": [
+            {"text": sentence.text, "support": sentence.support, "checkable": sentence.checkable}
+            for sentence in _written(answer)
+        ],
         "hits": [
             {"doc": hit.chunk.doc, "title": hit.chunk.title, "page": hit.chunk.page, "text": hit.chunk.with_header}
             for hit in answer.hits
         ],
     }
+
+
+def _written(answer: Answer) -> Sequence[Sentence]:
+    """What the model wrote, also where it was declined; in the order of writing unless some was dropped."""
+    return answer.dropped if answer.abstained else (*answer.sentences, *answer.dropped)
 
 
 def outcome(question: Question, answer: Answer) -> str:
@@ -192,8 +204,9 @@ def outcome(question: Question, answer: Answer) -> str:
 
 
 def confidence(answer: Answer) -> float:
-    """How sure an answer is: the mean support of its sentences, 0 to 1."""
-    return round(float(np.mean([sentence.support for sentence in answer.sentences])), 4) if answer.sentences else 0.0
+    """How sure an answer is: the mean support of its sentences that claim something, 0 to 1."""
+    support = [sentence.support for sentence in answer.sentences if sentence.checkable]
+    return round(float(np.mean(support)), 4) if support else 0.0
 
 
 def _scored(question: Question, answer: Answer | None, rag: Rag) -> dict[str, float]:

@@ -34,6 +34,8 @@ CANNOT_TELL = 0.5
 TOGETHER = 32
 """Claims that are checked at once, at most."""
 TELL = 100
+FEWEST = 10
+"""Contexts that a set must have at least for its intervals to come from drawing contexts, not claims."""
 
 
 def made_of(
@@ -269,9 +271,10 @@ def _counts(records: Sequence[Record]) -> dict[str, int]:
 
 
 def _clusters(records: Sequence[Record]) -> list[int]:
-    """Claims about the same contexts have the same number."""
+    """A number for each claim, the same for those about the same contexts, unless that leaves too few to draw."""
     numbers: dict[tuple[str, ...], int] = {}
-    return [numbers.setdefault(tuple(hit["text"] for hit in record["hits"]), len(numbers)) for record in records]
+    found = [numbers.setdefault(tuple(hit["text"] for hit in record["hits"]), len(numbers)) for record in records]
+    return found if len(numbers) >= FEWEST else list(range(len(records)))
 
 
 def _scored(records: Sequence[Record]) -> tuple[list[float], list[int]]:

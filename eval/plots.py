@@ -73,6 +73,26 @@ def reliability(
     return _svg(figure)
 
 
+def strictness(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Over the threshold: the share of the questions answered, and answered wrongly; a line for each strictness."""
+    figure, axes = _canvas(3.8)
+    modes = list(dict.fromkeys(row["strictness"] for row in rows))
+    for colour, marker, mode in zip(_colours(len(modes)), "os^", modes, strict=False):
+        chosen = [row for row in rows if row["strictness"] == mode]
+        thresholds = [row["min_support"] for row in chosen]
+        for name, label, line in (("answer_rate", "answered", "-"), ("wrong_answer_rate", "answered wrongly", "--")):
+            shares = [row[name] for row in chosen]
+            low, high = ([each[side] for each in shares] for side in ("low", "high"))
+            axes.fill_between(thresholds, low, high, color=colour, alpha=0.08, linewidth=0)
+            values = [each["value"] for each in shares]
+            axes.plot(thresholds, values, line, marker=marker, color=colour, label=f"{mode}: {label}")
+    axes.set(
+        ylim=(-0.02, 1.02), xlabel="min_support: the support that a sentence needs", ylabel="share of the questions"
+    )
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return _svg(figure)
+
+
 def _colours(n: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(n)]
 

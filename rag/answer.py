@@ -8,13 +8,17 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from itertools import compress
+from operator import not_
 from threading import Lock
 from types import TracebackType
 from typing import Self
 
 from rag import sentences
+from rag.checking import Checking, kept
+from rag.declines import declines
 from rag.embed import Embedder, open_embedder
 from rag.filter import Filter
 from rag.llm import LLM, open_llm
@@ -22,25 +26,20 @@ from rag.prompt import ABSTENTION, build
 from rag.rerank import open_reranker
 from rag.retrieve import Retriever
 from rag.rewrite import Rewriter
-from rag.settings import Settings
+from rag.settings import Settings, Strictness
 from rag.store.opening import open_store
 from rag.store.protocol import DENSE, Store
-from rag.types import Answer, Citation, Event, Finished, Hit, Message, Piece, Retrieved, Sentence, Timings
-from rag.verify import Checker, Support, Verdict, open_checker
-from rag.windows import Passage
+from rag.types import Answer, Event, Finished, Hit, Message, Piece, Retrieved, Sentence, Timings
+from rag.verify import Checker, open_checker
 
-MORE_CITATIONS = 0.05
-"""A further passage is cited too where its support is this close to the best one's."""
-MOST_CITATIONS = 3
 COPIES = 5
 """How many times as many passages are looked at as an answer needs, to find so many that differ."""
-Place = tuple[str, int, int]
-"""A document's id with start and end of a span in it."""
 LOOP = re.compile(r"(.{2,80}?)\1{2,}\s{0,2}$", re.DOTALL)
 LOOP_LENGTH = 60
 """Characters that an end must repeat itself for: shorter repetitions occur in real text."""
 LOOK_BACK = 400
 MARKS = re.compile(r"[ \t]*\[\d{1,3}(?:\s*[,–-]\s*\d{1,3})*\]")
+HALF_A_MARK = re.compile(r"\[[\d\s,–-]*")
 
 
 class Rag:
@@ -100,23 +99,37 @@ class Rag:
         rewritten = self._rewriter.standalone(question, history)
         return rewritten if rewritten != question and len(rewritten) <= self.settings.max_question_chars else ""
 
-    def answer(self, question: str, history: Sequence[Message] = (), within: Filter | None = None) -> Answer:
+    def answer(
+        self,
+        question: str,
+        history: Sequence[Message] = (),
+        within: Filter | None = None,
+        strictness: Strictness | None = None,
+    ) -> Answer:
         """The finished answer, without the events on the way."""
-        (last,) = deque(self.stream(question, history, within=within), maxlen=1)
+        (last,) = deque(self.stream(question, history, within, strictness), maxlen=1)
         assert isinstance(last, Finished)
         return last.answer
 
-    def stream(self, question: str, history: Sequence[Message] = (), within: Filter | None = None) -> Iterator[Event]:
-        """The passages, the answer's text as it is written, and the answer with its citations.
+    def stream(
+        self,
+        question: str,
+        history: Sequence[Message] = (),
+        within: Filter | None = None,
+        strictness: Strictness | None = None,
+    ) -> Iterator[Event]:
+        """The passages, the answer's text as it is written, its sentences as they are checked, and the answer.
 
         A question that depends on the history is searched for as it is and as it stands alone. Where no passage is
         close enough to either, the answer is the abstention and the language model is not asked to answer. Only
-        documents that `within` matches are used; where none does, there are no passages either. Closing the iterator
-        stops the generation.
+        documents that `within` matches are used; where none does, there are no passages either. Sentences are checked
+        while the next ones are written; what becomes of those without support is up to `strictness`, the setting
+        where it is None. Closing the iterator stops the generation and the check.
 
         Raises:
             QuestionError: the question is empty or too long.
             LLMError: the language model failed.
+            FootnoteError: the checker failed.
         """
         clock = _Clock()
         question = self._retriever.checked(question)
@@ -128,30 +141,26 @@ class Rag:
             yield Piece(ABSTENTION)
             yield Finished(_abstained(question, hits, Timings(retrieve_ms, total=clock.total()), searched))
             return
-        llm = self.llm
+        llm, checker = self.llm, self.checker
         budget, decline = self.settings.prompt_tokens, not self.settings.bundled_llm
         messages, used = build(question, history, hits, budget, llm.count_tokens, decline)
         yield Retrieved(used, searched)
         clock.lap()
-        first_ms, text = None, ""
-        with closing(llm.stream(messages)) as pieces:
-            for piece in pieces:
-                first_ms = first_ms or clock.since_lap()
-                text += piece
-                yield Piece(piece)
-                if _repetition(_unmarked(text)) is not None:
-                    break
-        text = _unmarked(text)
-        text = text[: _repetition(text, ended=True)]
-        generate_ms = clock.lap()
-        checked = self._checked(question, text, used)
+        with closing(Checking(checker, question, used, self.settings.min_support)) as checking:
+            text, first_ms = yield from _written(llm.stream(messages), checking, clock)
+            generate_ms = clock.lap()
+            yield from checking.finish(() if _no_answer(text) else _cut(text, sentences.split(text)))
+            checked = checking.sentences()
         timings = Timings(retrieve_ms, first_ms, generate_ms, clock.lap(), clock.total())
-        abstained = _declines(text)
-        yield Finished(
-            _abstained(question, used, timings, searched, llm.name)
-            if abstained
-            else Answer(question, text.strip(), False, checked, used, timings, llm.name, searched)
+        keep = kept(
+            [each.supported if each.checkable else None for each in checked], strictness or self.settings.strictness
         )
+        if not any(keep):
+            yield Finished(_abstained(question, used, timings, searched, llm.name, checked))
+            return
+        remaining = "".join(compress(sentences.pieces(text), keep)).strip()
+        left, dropped = tuple(compress(checked, keep)), tuple(compress(checked, map(not_, keep)))
+        yield Finished(Answer(question, remaining, False, left, used, timings, llm.name, searched, dropped))
 
     def _passages(self, question: str, searched: str, within: Filter | None) -> list[Hit]:
         """What the answer is written from: a passage that is there in several copies, in copied files, counts once."""
@@ -164,27 +173,6 @@ class Rag:
     def _relevant(self, hits: Sequence[Hit]) -> bool:
         """True where some passage is close enough in meaning to the question."""
         return any((hit.score_of(DENSE) or -1.0) >= self.settings.min_relevance for hit in hits)
-
-    def _checked(self, question: str, text: str, hits: Sequence[Hit]) -> tuple[Sentence, ...]:
-        """The answer's sentences with their support and footnotes."""
-        parts = [text[start:end] for start, end in sentences.split(text)]
-        passages = [Passage(hit.chunk.text, hit.chunk.header) for hit in hits]
-        numbers: dict[Place, int] = {}
-        return tuple(
-            self._cited(part, verdict, hits, numbers)
-            for part, verdict in zip(parts, self.checker.check(parts, passages, question), strict=True)
-        )
-
-    def _cited(self, text: str, verdict: Verdict, hits: Sequence[Hit], numbers: dict[Place, int]) -> Sentence:
-        supported = verdict.supports if verdict.score >= self.settings.min_support else ()
-        enough = supported[0].score - MORE_CITATIONS if supported else 1.0
-        # Neighbouring passages overlap, so two of them may hold the same place.
-        good: dict[Place, Citation] = {}
-        for support in supported:
-            place = _place(support, hits)
-            if support.score >= enough and place not in good and len(good) < MOST_CITATIONS:
-                good[place] = _citation(support, hits, numbers)
-        return Sentence(text, round(verdict.score, 4), tuple(good.values()), verdict.reasons)
 
     def close(self) -> None:
         """Let go of the index."""
@@ -217,32 +205,66 @@ class _Clock:
         return round((time.perf_counter() - self._start) * 1000, 1)
 
 
-def _place(support: Support, hits: Sequence[Hit]) -> Place:
-    chunk = hits[support.passage].chunk
-    return chunk.doc_id, chunk.start + support.start, chunk.start + support.end
+def _written(
+    stream: Generator[str], checking: Checking, clock: _Clock
+) -> Generator[Event, None, tuple[str, float | None]]:
+    """The text as it is written, and what of it is checked meanwhile.
+
+    Returns:
+        The whole text without a loop at its end, and the milliseconds to its first piece.
+    """
+    text, shown, first_ms = "", 0, None
+    with closing(stream) as pieces:
+        for piece in pieces:
+            first_ms = first_ms or clock.since_lap()
+            text += piece
+            clean = _unmarked(_without_half_a_mark(text))
+            if clean[shown:]:
+                yield Piece(clean[shown:])
+                shown = len(clean)
+            settled = sentences.settled(clean)
+            if len(settled) > checking.begun and not _no_answer(clean[: settled[-1][1]]):
+                checking.begin(_cut(clean, settled))
+            yield from checking.ready()
+            if _repetition(_unmarked(text)) is not None:
+                break
+    text = _unmarked(text)
+    if text[shown:].strip():
+        yield Piece(text[shown:])
+    return text[: _repetition(text, ended=True)], first_ms
 
 
-def _citation(support: Support, hits: Sequence[Hit], numbers: dict[Place, int]) -> Citation:
-    """The footnote for a place; the same place keeps its number throughout an answer."""
-    chunk, place = hits[support.passage].chunk, _place(support, hits)
-    number = numbers.setdefault(place, len(numbers) + 1)
-    _, start, end = place
-    quote = chunk.text[support.start : support.end]
-    return Citation(number, chunk.doc, chunk.title, chunk.page, chunk.headings, start, end, quote)
+def _cut(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
+    return [text[start:end] for start, end in spans]
 
 
-def _abstained(question: str, hits: Sequence[Hit], timings: Timings, searched: str, model: str = "") -> Answer:
-    return Answer(question, ABSTENTION, True, (Sentence(ABSTENTION, 0.0),), tuple(hits), timings, model, searched)
+def _abstained(
+    question: str,
+    hits: Sequence[Hit],
+    timings: Timings,
+    searched: str,
+    model: str = "",
+    dropped: tuple[Sentence, ...] = (),
+) -> Answer:
+    said = (Sentence(ABSTENTION, 0.0, checkable=False),)
+    return Answer(question, ABSTENTION, True, said, tuple(hits), timings, model, searched, dropped)
 
 
-def _declines(text: str) -> bool:
-    """True where the model wrote the abstention, or nothing."""
-    return not text.strip() or text.strip().startswith(ABSTENTION.removesuffix("."))
+def _no_answer(text: str) -> bool:
+    """True where the model declined, in whatever words, or wrote nothing."""
+    return not text.strip() or declines(text)
 
 
 def _unmarked(text: str) -> str:
     """The text without `[1]` and the like: footnotes are computed, a model's own would pass for them."""
     return MARKS.sub("", text)
+
+
+def _without_half_a_mark(text: str) -> str:
+    """The text up to where a mark may have begun: what it is without marks does not change as more is written."""
+    start = text.rfind("[")
+    half = start >= 0 and HALF_A_MARK.fullmatch(text, start)
+    return (text[:start] if half else text).rstrip(" \t")
 
 
 def _repetition(text: str, ended: bool = False) -> int | None:

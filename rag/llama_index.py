@@ -78,11 +78,12 @@ class FootnoteQueryEngine(BaseQueryEngine):  # type: ignore[misc]
     """Footnote's checked answers as a LlamaIndex query engine.
 
     The response's nodes are the passages that the answer was written from, or the closest ones where it abstained.
-    Its metadata holds `answer`, `abstained`, `sentences` with support and citations, `timings_ms` and `model`, all
-    of plain values; a citation names its node by `node_id`.
+    Its metadata holds `answer`, `abstained`, `sentences` with support and citations, `dropped` sentences, `timings_ms`
+    and `model`, all of plain values; a citation names its node by `node_id`.
 
-    With `streaming`, the response's text comes as it is written and the metadata is filled when it has ended; closing
-    its `response_gen` stops the generation.
+    With `streaming`, the response's text comes as it is written and the metadata is filled when it has ended: `answer`
+    may be less than what was streamed, since sentences without support may be left out. Closing its `response_gen`
+    stops the generation.
 
     Querying raises QuestionError where the question is empty or too long, and LLMError where the model failed.
     """
@@ -287,6 +288,7 @@ def _record(answer: Answer) -> dict[str, Any]:
         "answer": answer.text,
         "abstained": answer.abstained,
         "sentences": [_sentence(sentence, answer.hits) for sentence in answer.sentences],
+        "dropped": [_sentence(sentence, answer.hits) for sentence in answer.dropped],
         "timings_ms": asdict(answer.timings),
         "model": answer.model,
     }
@@ -297,6 +299,8 @@ def _sentence(sentence: Sentence, hits: Sequence[Hit]) -> dict[str, Any]:
         "text": sentence.text,
         "support": sentence.support,
         "supported": sentence.supported,
+        "checkable": sentence.checkable,
+        "reasons": list(sentence.reasons),
         "citations": [_citation(citation, hits) for citation in sentence.citations],
     }
 

@@ -35,6 +35,16 @@ def split(text: str) -> list[tuple[int, int]]:
     return spans
 
 
+def settled(text: str) -> list[tuple[int, int]]:
+    """Spans of the first sentences that stay the same whatever follows the text: `split` of any longer one has them.
+
+    A sentence is settled as soon as the next one has begun with more than opening marks.
+    """
+    spans = split(text)
+    begun = bool(spans) and text[spans[-1][0] :].lstrip(_OPENING)
+    return spans[: -1 if begun else -2]
+
+
 def pieces(text: str) -> list[str]:
     """The text cut where sentences begin; joined again it is the text."""
     starts = [start for start, _ in split(text)][1:]

@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from rag.errors import SettingsError
 
+Strictness = Literal["mark", "drop", "refuse"]
 COLLECTION_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -123,6 +124,10 @@ class Settings(BaseSettings):
         description="Weights of the checker: `bundled`, or a directory that `footnote finetune verifier` made.",
     )
     min_support: float = Field(0.5, ge=0, le=1, description="Support score from which a sentence gets its footnote.")
+    strictness: Strictness = Field(
+        "mark",
+        description="What becomes of sentences without support: `mark` shows and marks them, `drop` leaves them out, `refuse` declines the whole answer.",
+    )
 
     host: str = Field("127.0.0.1", description="Address that `footnote chat` listens on.")
     port: int = Field(7860, ge=1, le=65535, description="Port that `footnote chat` listens on.")

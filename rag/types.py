@@ -135,11 +135,18 @@ class Sentence:
     citations: tuple[Citation, ...] = ()
     reasons: tuple[str, ...] = ()
     """Why the support is low, or cannot be told; for a person."""
+    checkable: bool = True
+    """False where it claims nothing that documents could support, such as a question or a greeting."""
 
     @property
     def supported(self) -> bool:
         """True where at least one place in the documents supports the sentence."""
         return bool(self.citations)
+
+    @property
+    def unsupported(self) -> bool:
+        """True where it claims something that no place supports."""
+        return self.checkable and not self.supported
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +174,8 @@ class Answer:
     """The language model that wrote it, empty where none was called."""
     searched: str = ""
     """The question as it was made to stand alone for the search; empty where it was searched for as it is."""
+    dropped: tuple[Sentence, ...] = ()
+    """What the model wrote and `text` leaves out: unsupported sentences, or all of them in a declined answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +197,21 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Event: the next piece of the answer's text, as the model wrote it."""
+    """Event: the next piece of the answer's text, as the model writes it, without footnote marks of its own."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Event: a sentence of the text so far, checked.
+
+    They come in order. One that comes again replaces the earlier ones from there on, because a loop was cut off.
+    """
+
+    index: int
+    """Which sentence, counted from 0."""
+    sentence: Sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +221,7 @@ class Finished:
     answer: Answer
 
 
-Event = Retrieved | Piece | Finished
+Event = Retrieved | Piece | Checked | Finished
 
 
 @dataclass(frozen=True, slots=True)

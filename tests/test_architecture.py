@@ -57,6 +57,7 @@ LAYERS = {
     "rag.store.refusals": 2,
     "rag.store.server": 2,
     "rag.store.opening": 2,
+    "rag.checking": 2,
     "rag.rewrite": 2,
     "rag.declines": 2,
     "rag.retrieve": 3,

@@ -17,6 +17,7 @@ from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FilterError, FootnoteError, LLMUnreachable, QuestionError, StoreUnreachable
 from rag.filter import Filter
+from rag.settings import Strictness
 from rag.types import Message
 from ui import records, wire
 from ui.desk import BUSY, Desk
@@ -66,6 +67,7 @@ class Question(BaseModel):
     history: list[Said] = Field([], max_length=200, description="The conversation so far, oldest message first.")
     k: int = Field(10, ge=1, le=1000, description="How many passages a search returns.")
     filter: Within | None = Field(None, description="Which documents to use; all of them without it.")
+    strictness: Strictness | None = Field(None, description="What becomes of sentences without support in an answer.")
 
 
 class Order(BaseModel):
@@ -119,7 +121,8 @@ def create_app(rag: Rag, catalog: Catalog, desk: Desk | None = None) -> FastAPI:
     def ask(body: Question) -> dict[str, Any]:
         """An answer, every sentence checked and footnoted; with a history, to a question that may depend on it."""
         history = [Message(said.role, said.content) for said in body.history]
-        return records.answer(rag.answer(body.question, history, within=_within(body, rag, catalog)))
+        within = _within(body, rag, catalog)
+        return records.answer(rag.answer(body.question, history, within, body.strictness))
 
     app.include_router(_for_other_processes(desk or Desk(rag, catalog)))
     return app

@@ -24,6 +24,7 @@ from ui.command import (
     Folders,
     Home,
     Since,
+    Strict,
     Types,
     Until,
     Where,
@@ -143,6 +144,7 @@ def ask(
     since: Since = None,
     until: Until = None,
     where: Where = None,
+    strictness: Strict = None,
     as_json: AsJson = False,
     collection: Collection = None,
     home: Home = None,
@@ -151,7 +153,7 @@ def ask(
     from rag.answer import Rag
     from ui import records, terminal
 
-    settings = settings_of(home, collection)
+    settings = settings_of(home, collection, strictness=strictness)
     within = filter_of(settings, doc, folder, type_, since, until, where)
     with Rag.open(settings) as rag:
         if as_json:
@@ -240,6 +242,7 @@ def audit(
 def chat(
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (default: 7860).")] = None,
+    strictness: Strict = None,
     as_json: AsJson = False,
     collection: Collection = None,
     home: Home = None,
@@ -247,7 +250,7 @@ def chat(
     """Serve the chat page and the REST API."""
     from ui.serving import serve
 
-    settings = settings_of(home, collection, host=host, port=port)
+    settings = settings_of(home, collection, host=host, port=port, strictness=strictness)
     serve(settings, catalog_of(settings), lambda url: show({"url": url}, f"Footnote is ready at {url}", as_json))
 
 

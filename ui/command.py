@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -48,6 +48,14 @@ Until = Annotated[
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="KEY=VALUE", help="Only documents with this metadata: author=Ana; repeatable."),
+]
+Strict = Annotated[
+    Literal["mark", "drop", "refuse"] | None,
+    typer.Option(
+        "--strictness",
+        help="Sentences without support: mark them, drop them, or refuse the whole answer (default: mark).",
+        show_default=False,
+    ),
 ]
 
 

@@ -99,6 +99,30 @@ def eval_answers(
     _show_run(measured, terminal.answers(measured.summary), as_json)
 
 
+@evaluation.command("strictness")
+def eval_strictness(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Name or directory of a run of `footnote eval answers`.")],
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the figures into this SVG file, too.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """What each strictness and threshold would have made of a run's answers; nothing is written anew."""
+    from eval import plots
+    from eval.report import write
+    from eval.run import read_run
+    from eval.strictness import strictness
+    from ui import terminal
+
+    record = strictness(read_run(name, settings_of(home, collection)))
+    if plot:
+        write(plots.strictness(record["rows"]), plot)
+        say(f"wrote {plot}")
+    show(record, terminal.strictness(record), as_json)
+
+
 @evaluation.command("judge")
 def eval_judge(
     path: Annotated[

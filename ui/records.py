@@ -13,6 +13,8 @@ from ingest.audit import Report
 from ingest.results import Summary
 from rag.types import Answer, Citation, Document, Hit, Sentence
 
+UNSUPPORTED = "not found in your documents"
+
 
 def hit(record: Hit) -> dict[str, Any]:
     """One retrieved passage; `via` maps each retriever that found it to its raw score."""
@@ -41,6 +43,8 @@ def sentence(record: Sentence) -> dict[str, Any]:
         "text": record.text,
         "support": record.support,
         "supported": record.supported,
+        "checkable": record.checkable,
+        "reasons": list(record.reasons),
         "citations": [citation(c) for c in record.citations],
     }
 
@@ -52,6 +56,7 @@ def answer(record: Answer) -> dict[str, Any]:
         "answer": record.text,
         "abstained": record.abstained,
         "sentences": [sentence(s) for s in record.sentences],
+        "dropped": [sentence(s) for s in record.dropped],
         "hits": [hit(h) for h in record.hits],
         "timings_ms": asdict(record.timings),
         "model": record.model,
@@ -104,6 +109,25 @@ def audit(record: Report, repaired: int) -> dict[str, Any]:
 def counted(number: int, noun: str) -> str:
     """`1 page`, `2 pages`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def why(record: Sentence) -> str:
+    """What the mark of an unsupported sentence says."""
+    return f"{UNSUPPORTED}: {'; '.join(record.reasons)}" if record.reasons else UNSUPPORTED
+
+
+def left_out(record: Answer) -> str:
+    """What an answer leaves out of what the model wrote, in words; empty where that is nothing."""
+    lost, all_ = sum(each.unsupported for each in record.dropped), len(record.dropped)
+    if not all_:
+        return ""
+    if not record.abstained:
+        return f"{counted(all_, 'sentence')} left out, not found in your documents"
+    if lost == all_:
+        return "What the model wrote was not found in your documents"
+    if not lost:
+        return "The model wrote nothing that could be checked"
+    return f"The model wrote {counted(all_, 'sentence')}, {lost} not found in your documents"
 
 
 def place(record: Citation | Hit) -> str:

@@ -10,12 +10,11 @@ import re
 from collections.abc import Sequence
 
 from rag.types import Answer, Citation, Hit, Sentence
-from ui.records import place
+from ui.records import left_out, place, why
 
 _MARKUP = re.compile(r"[^\w\s.,;:?'–—…\u00a0-\uffff\U00010000-\U0010ffff]|_")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 CURSOR = '<span class="fn-cursor"></span>'
-UNSUPPORTED = "not found in your documents"
 
 
 def safe(text: str) -> str:
@@ -30,9 +29,20 @@ def question(text: str) -> str:
     return f'<div class="fn-question">{safe(text)}</div>'
 
 
-def writing(text: str) -> str:
-    """An answer that is still being written; not checked yet."""
-    return f'<div class="fn-answer fn-writing">{safe(text)}{CURSOR}</div>'
+def writing(text: str, checked: Sequence[Sentence] = (), dropping: bool = False) -> str:
+    """An answer that is still being written.
+
+    Args:
+        text: what there is of it.
+        checked: its first sentences, which were checked already.
+        dropping: whether those without support will be left out.
+    """
+    done, end = _flow(text, checked, dropping)
+    rest = text[end:]
+    between = _gap(rest[: len(rest) - len(rest.lstrip())]) if done else ""
+    unchecked = f'<span class="fn-unchecked">{safe(rest.lstrip() if done else rest)}</span>'
+    notes = _footnotes(_numbered(checked))
+    return f'<div class="fn-answer fn-writing">{done}{between}{unchecked}{CURSOR}{notes}</div>'
 
 
 def stopped(written: str) -> str:
@@ -47,11 +57,34 @@ def problem(message: str) -> str:
 
 def answer(record: Answer) -> str:
     """Sentences with footnote marks or the mark of the unsupported, and the footnotes under them."""
-    searched = _searched(record.searched)
+    below = f"{_dropped(record)}{_searched(record.searched)}"
     if record.abstained:
-        return f'<div class="fn-answer fn-abstained">{safe(record.text)}{searched}</div>'
-    sentences = " ".join(_sentence(sentence) for sentence in record.sentences)
-    return f'<div class="fn-answer">{sentences}{_footnotes(citations(record))}{searched}</div>'
+        return f'<div class="fn-answer fn-abstained">{safe(record.text)}{below}</div>'
+    sentences, _ = _flow(record.text, record.sentences)
+    return f'<div class="fn-answer">{sentences}{_footnotes(citations(record))}{below}</div>'
+
+
+def _flow(text: str, sentences: Sequence[Sentence], dropping: bool = False) -> tuple[str, int]:
+    """Sentences as they stand in the text, line breaks between them kept, and where the last one ends."""
+    shown, end = "", 0
+    for sentence in sentences:
+        start = max(end, text.find(sentence.text, end))
+        shown += (_gap(text[end:start]) if shown else "") + _sentence(sentence, dropping)
+        end = start + len(sentence.text)
+    return shown, end
+
+
+def _gap(blank: str) -> str:
+    return "<br>" if "\n" in blank else " "
+
+
+def _dropped(record: Answer) -> str:
+    """What the model wrote and the answer leaves out, closed."""
+    if not record.dropped:
+        return ""
+    rows = "".join(f'<div class="fn-left-out">{_sentence(sentence)}</div>' for sentence in record.dropped)
+    notes = _footnotes(_numbered(record.dropped))
+    return f'<details class="fn-dropped"><summary>{left_out(record)}</summary>{rows}{notes}</details>'
 
 
 def _searched(question: str) -> str:
@@ -61,14 +94,19 @@ def _searched(question: str) -> str:
 
 def citations(record: Answer) -> list[Citation]:
     """The answer's footnotes by number, each once."""
-    by_number = {c.number: c for sentence in record.sentences for c in sentence.citations}
+    return _numbered(record.sentences)
+
+
+def _numbered(sentences: Sequence[Sentence]) -> list[Citation]:
+    by_number = {c.number: c for sentence in sentences for c in sentence.citations}
     return [by_number[number] for number in sorted(by_number)]
 
 
-def _sentence(sentence: Sentence) -> str:
-    if not sentence.supported:
-        mark = f'<span class="fn-mark-unsupported">{UNSUPPORTED}</span>'
-        return f'<span class="fn-sentence fn-unsupported">{safe(sentence.text)}</span> {mark}'
+def _sentence(sentence: Sentence, dropping: bool = False) -> str:
+    if sentence.unsupported:
+        kind, said = ("fn-leaving", f"left out, {why(sentence)}") if dropping else ("fn-unsupported", why(sentence))
+        mark = f'<span class="fn-mark-unsupported">{safe(said)}</span>'
+        return f'<span class="fn-sentence {kind}">{safe(sentence.text)}</span> {mark}'
     marks = "".join(
         f'<sup class="fn-mark" title="{safe(" ".join(place(c).split()))}">&#91;{c.number}&#93;</sup>'
         for c in sentence.citations

@@ -18,12 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rag.types import Answer, Citation, Document, Event, Finished, Hit, Piece, Sentence
-from ui.records import counted, place
+from ui.records import counted, left_out, place, why
 
 if TYPE_CHECKING:
     from ui.doctor import Check
 
-UNSUPPORTED = "(not found in your documents)"
 SENTENCES = {
     "supported": "sentences supported",
     "unsupported": "sentences not supported",
@@ -89,12 +88,16 @@ def answer(record: Answer) -> str:
         lines += ["", *(_note(notes[number]) for number in sorted(notes))]
     elif record.hits:
         lines += ["", "Closest passages:", *(f"  {harmless(place(hit))}" for hit in record.hits[:3])]
+    if missing := left_out(record):
+        lines += ["", f'{missing}; --json lists it under "dropped".']
     return "\n".join(lines)
 
 
 def _sentence(sentence: Sentence, abstained: bool) -> str:
     marks = "".join(f"[{citation.number}]" for citation in sentence.citations)
-    return f"{harmless(sentence.text)} {marks or ('' if abstained else UNSUPPORTED)}".rstrip()
+    if sentence.unsupported and not abstained:
+        marks = f"({harmless(why(sentence))})"
+    return f"{harmless(sentence.text)} {marks}".rstrip()
 
 
 def _note(citation: Citation) -> str:
@@ -204,6 +207,21 @@ def answers(record: Mapping[str, Any]) -> str:
     return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *_failed(record)])
 
 
+def strictness(record: Mapping[str, Any]) -> str:
+    """A row a strictness and threshold, a column a figure with its 95 % interval."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("strictness", "min_support", "answered", "answered wrongly", "correct", "over-refusal"):
+        table.add_column(name, justify="left" if name == "strictness" else "right")
+    made = record["made_with"]
+    for row in record["rows"]:
+        now = " (as run)" if made == {name: row[name] for name in made} else ""
+        names = ("answer_rate", "wrong_answer_rate", "correct", "over_refusal")
+        figures = [_interval(row[name]) if name in row else "" for name in names]
+        table.add_row(row["strictness"] + now, f"{row['min_support']:g}", *figures)
+    line = f"{record['dataset']}: {counted(record['n'], 'question')}, {record['unanswerable']:,} without an answer"
+    return f"{line}; {record['failed']:,} failed\n{_rendered(table)}"
+
+
 def judged(record: Mapping[str, Any]) -> str:
     """A row a metric, a column a judge; what is supported and what is not, the worst answers, and disagreement."""
     table = Table(box=None, pad_edge=False)
@@ -310,9 +328,9 @@ def _baselines(record: Mapping[str, Any]) -> list[str]:
     if not names:
         return []
     table = Table(box=None, pad_edge=False)
-    table.add_column("AUROC", max_width=22, overflow="fold")
+    table.add_column("AUROC", max_width=20, overflow="fold")
     for name in ("checker", *names):
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name, justify="right", max_width=14)
     for name, found in record["sets"].items():
         areas = [found["metrics"], *(found["baselines"].get(each, {}) for each in names)]
         table.add_row(Text(harmless(name)), *(_short(area.get("auroc")) for area in areas))

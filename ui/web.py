@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import PurePath
@@ -19,7 +19,8 @@ from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FootnoteError
 from rag.filter import Filter
-from rag.types import Answer, Finished, Message, Piece
+from rag.settings import Strictness
+from rag.types import Answer, Checked, Finished, Message, Piece, Sentence
 from ui import render
 from ui.narrow import checked, choices, day_of
 from ui.records import counted
@@ -28,6 +29,11 @@ TITLE = "Footnote"
 NO_SOURCES = '<div class="fn-empty">The passages behind each footnote appear here.</div>'
 EVERYWHERE = "Search in all documents"
 NOTHING_MATCHED = '<div class="fn-empty">No document matches what is chosen below the question.</div>'
+STRICTNESS = {
+    "Mark what is not found": "mark",
+    "Leave out what is not found": "drop",
+    "Decline if anything is not found": "refuse",
+}
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Ubuntu", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
 
@@ -67,8 +73,8 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
     """The page over one collection."""
     collection = rag.settings.collection
 
-    def respond(question: str, conversation: Conversation, *chosen: Any) -> Iterator[Update]:
-        yield from _respond(rag, question, conversation, lambda: _within(catalog, collection, *chosen))
+    def respond(question: str, conversation: Conversation, strictness: Strictness, *chosen: Any) -> Iterator[Update]:
+        yield from _respond(rag, question, conversation, strictness, lambda: _within(catalog, collection, *chosen))
 
     with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as blocks:
         conversation = gr.State(Conversation())
@@ -98,14 +104,25 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
                     submit_btn=True,
                 )
                 within = _search_in()
-                clear = gr.Button("New conversation", size="sm", variant="secondary")
+                with gr.Row(equal_height=True):
+                    strictness = gr.Dropdown(
+                        list(STRICTNESS.items()),
+                        value=rag.settings.strictness,
+                        label="Sentences that are not found in the documents",
+                        show_label=False,
+                        container=False,
+                        filterable=False,
+                        elem_id="fn-strictness",
+                        min_width=200,
+                    )
+                    clear = gr.Button("New conversation", size="sm", variant="secondary", min_width=140)
             with gr.Column(scale=2, min_width=280):
                 gr.HTML('<h2 class="fn-title">Sources</h2>')
                 panel = gr.HTML(NO_SOURCES, elem_id="fn-sources")
         outputs = [box, chat, panel, conversation]
         asked = box.submit(
             respond,
-            [box, conversation, *within.fields],
+            [box, conversation, strictness, *within.fields],
             outputs,
             concurrency_limit=8,
             show_progress="hidden",
@@ -185,16 +202,22 @@ def _within(
     return checked(wanted, catalog, collection)
 
 
-def _respond(rag: Rag, question: str, conversation: Conversation, filter_: Callable[[], Filter]) -> Iterator[Update]:
-    """The page's updates for one question: the text as it is written, then the checked answer with its sources."""
+def _respond(
+    rag: Rag, question: str, conversation: Conversation, strictness: Strictness, filter_: Callable[[], Filter]
+) -> Iterator[Update]:
+    """The page's updates for one question: the text as it is written and checked, then the answer with its sources."""
     asked, text = conversation.showing("user", render.question(question)), ""
+    checked: list[Sentence] = []
     yield _busy(), *_writing(asked, text)
     try:
         within = filter_()
-        for event in rag.stream(question, conversation.history, within=within):
-            if isinstance(event, Piece):
-                text += event.text
-                yield gr.skip(), *_writing(asked, text)
+        for event in rag.stream(question, conversation.history, within, strictness):
+            if isinstance(event, Piece | Checked):
+                if isinstance(event, Piece):
+                    text += event.text
+                else:
+                    checked[event.index :] = [event.sentence]
+                yield gr.skip(), *_writing(asked, text, checked, strictness == "drop")
             elif isinstance(event, Finished):
                 done = replace(asked, history=conversation.history).answered(event.answer)
                 yield _ready(), list(done.turns), _sources(event.answer, within), done
@@ -209,9 +232,11 @@ def _sources(answer: Answer, within: Filter) -> str:
     return render.sources(answer) or (NOTHING_MATCHED if unmatched else NO_SOURCES)
 
 
-def _writing(asked: Conversation, text: str) -> tuple[Any, Any, Conversation]:
+def _writing(
+    asked: Conversation, text: str, checked: Sequence[Sentence] = (), dropping: bool = False
+) -> tuple[Any, Any, Conversation]:
     """The chat while an answer is being written; kept in the conversation too, in case it is stopped."""
-    shown = asked.showing("assistant", render.writing(text))
+    shown = asked.showing("assistant", render.writing(text, checked, dropping))
     return list(shown.turns), NO_SOURCES, shown
 
 

@@ -82,7 +82,7 @@ def test_right_answers_and_right_refusals(asked: Asked) -> None:
 
 
 def test_wrong_answers_refusals_and_inventions(asked: Asked) -> None:
-    record = asked({"flat": "It costs 800 euros.", "Aurora": ABSTENTION, "Peru": "Lima."})
+    record = asked({"flat": "The flat costs 800 euros.", "Aurora": ABSTENTION, "Peru": "The island."})
     found = values(record)
     assert found["correct"] == found["contains"] == 0
     assert found["answer_rate"] == found["wrong_answer_rate"] == pytest.approx(2 / 3)
@@ -90,6 +90,17 @@ def test_wrong_answers_refusals_and_inventions(asked: Asked) -> None:
     assert found["unanswerable_answered"] == 1
     assert [each["answers"][PRODUCT]["outcome"] for each in record["records"]] == ["wrong", "declined", "wrong"]
     assert [each["covered"] for each in record["records"]] == [True, False, True]
+
+
+def test_what_no_document_says_is_declined_and_kept_in_the_record(asked: Asked) -> None:
+    said = {"flat": "The flat costs 900 euros. Is that dear?", "Aurora": "Bananas are yellow.", "Peru": "Lima."}
+    record = asked(said)
+    flat, aurora, peru = (each["answers"][PRODUCT] for each in record["records"])
+    assert [flat["outcome"], aurora["outcome"], peru["outcome"]] == ["correct", "declined", "rightly declined"]
+    assert [each["text"] for each in flat["written"]] == ["The flat costs 900 euros.", "Is that dear?"]
+    assert [(each["text"], each["support"], each["checkable"]) for each in aurora["written"]] == [
+        ("Bananas are yellow.", 0.0, True)
+    ]
 
 
 def test_failures_stay_in_every_mean(asked: Asked) -> None:
@@ -152,7 +163,8 @@ def test_two_runs_leave_the_same_records(asked: Asked, settings: Settings) -> No
 
 
 def test_confidence_orders_answers_for_the_risk_curve(asked: Asked) -> None:
-    record = asked({"flat": "The flat costs 900 euros a month.", "Aurora": "Bananas are yellow 17.", "Peru": "Lima 3."})
+    invented = {"Aurora": "The Aurora carries 17 people.", "Peru": "She sails to Lima at noon."}
+    record = asked({"flat": "The flat costs 900 euros a month.", **invented})
     curve = record["risk_coverage"][PRODUCT]
     assert curve["coverage"][-1] == 1
     assert curve["risk"][0] == 0

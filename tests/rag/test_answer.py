@@ -10,13 +10,13 @@ import pytest
 
 from ingest.parse.document import Context
 from ingest.parse.table import parse
-from rag.answer import MOST_CITATIONS
+from rag.checking import MOST_CITATIONS
 from rag.errors import CollectionMissing, LLMError, QuestionError
 from rag.filter import Filter
 from rag.prompt import ABSTENTION
 from rag.store.opening import open_store
 from rag.store.protocol import DENSE
-from rag.types import Answer, Citation, Event, Finished, Message, Piece, Retrieved
+from rag.types import Answer, Checked, Citation, Event, Finished, Message, Piece, Retrieved
 from tests.conftest import OpenRag, ParrotLLM
 
 DOCUMENTS = {
@@ -43,12 +43,13 @@ def kinds(events: Sequence[Event]) -> str:
 def test_passages_then_pieces_then_the_answer(open_rag: OpenRag) -> None:
     llm = ParrotLLM(f"{MAMMALS} {KRILL}")
     events = list(open_rag(DOCUMENTS, llm).stream(QUESTION))
-    retrieved, *pieces, finished = events
+    retrieved, *between, finished = events
     assert isinstance(retrieved, Retrieved)
     assert isinstance(finished, Finished)
-    assert pieces
-    assert all(isinstance(piece, Piece) for piece in pieces)
-    assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)).strip() == llm.says
+    assert "".join(piece.text for piece in between if isinstance(piece, Piece)).strip() == llm.says
+    checked = [event for event in between if isinstance(event, Checked)]
+    assert [event.index for event in checked] == [0, 1]
+    assert tuple(event.sentence for event in checked) == finished.answer.sentences
     answer = finished.answer
     assert (answer.question, answer.text, answer.abstained, answer.model) == (QUESTION, llm.says, False, "parrot")
     assert answer.hits == retrieved.hits
@@ -219,7 +220,17 @@ def test_how_near_is_near_enough_is_a_setting(open_rag: OpenRag) -> None:
         changed.close()
 
 
-@pytest.mark.parametrize("says", [ABSTENTION, ABSTENTION.removesuffix("."), f" {ABSTENTION} Sorry.", " ", "\n\n"])
+@pytest.mark.parametrize(
+    "says",
+    [
+        ABSTENTION,
+        ABSTENTION.removesuffix("."),
+        f" {ABSTENTION} Sorry.",
+        "I'm sorry, but the documents do not mention what whales breathe. Please rephrase your question.",
+        " ",
+        "\n\n",
+    ],
+)
 def test_a_model_that_declines_or_says_nothing_is_an_abstention(open_rag: OpenRag, says: str) -> None:
     answer = open_rag(DOCUMENTS, ParrotLLM(says)).answer(QUESTION)
     assert (answer.abstained, answer.text, answer.model) == (True, ABSTENTION, "parrot")

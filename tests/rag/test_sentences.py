@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.sentences import pieces, split
+from rag.sentences import pieces, settled, split
 from tests.conftest import ROOT
 
 MESSY = st.lists(
@@ -40,6 +40,29 @@ def test_sentences_are_in_order_apart_stripped_and_hold_everything_but_white_spa
 def test_pieces_are_the_whole_text_a_sentence_each(text: str) -> None:
     assert "".join(pieces(text)) == text
     assert [piece.strip() for piece in pieces(text) if piece.strip()] == sentences(text)
+
+
+@given(st.text(max_size=300) | MESSY, st.integers(0, 300))
+def test_what_is_settled_stays_whatever_follows(text: str, so_far: int) -> None:
+    spans = settled(text[:so_far])
+    assert split(text)[: len(spans)] == spans
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It rained. We", ["It rained."]),
+        ("It rained. ", []),
+        ("It rained. (", []),
+        ("It rained etc. ", []),
+        ("One. Two. Thr", ["One.", "Two."]),
+        ("Steps:\n- in", ["Steps:"]),
+        ("今天下雨了。我", ["今天下雨了。"]),
+        ("", []),
+    ],
+)
+def test_a_sentence_is_settled_when_the_next_one_has_begun(text: str, expected: list[str]) -> None:
+    assert [text[start:end] for start, end in settled(text)] == expected
 
 
 @given(MESSY, MESSY)

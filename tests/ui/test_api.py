@@ -49,6 +49,19 @@ def test_ask(client: Open) -> None:
     assert any(RENT in c["quote"] for sentence in answer["sentences"] for c in sentence["citations"])
 
 
+def test_strictness_is_told_with_the_question(client: Open) -> None:
+    invented = "Zebras juggle quartz vigorously."
+    api = client(ParrotLLM(f"{RENT} {invented}"))
+    for strictness, remain, dropped in ((None, 2, 0), ("drop", 1, 1), ("refuse", 1, 2)):
+        body = {"question": "monthly rent of the flat", "strictness": strictness}
+        answer = api.post("/api/v1/ask", json=body).json()
+        assert (len(answer["sentences"]), len(answer["dropped"])) == (remain, dropped)
+        assert answer["abstained"] is (strictness == "refuse")
+        assert [s["reasons"] for s in answer["dropped"] if s["text"] == invented] in ([], [["some words are missing"]])
+    wrong = api.post("/api/v1/ask", json={"question": "Why?", "strictness": "hard"})
+    assert (wrong.status_code, "strictness" in wrong.json()["error"]) == (422, True)
+
+
 def test_a_follow_up_is_asked_with_what_was_said_before(client: Open) -> None:
     said = [
         {"role": "user", "content": "What is the monthly rent of the flat?"},

@@ -20,6 +20,8 @@ from tests.conftest import OpenRag, ParrotLLM
 pytestmark = pytest.mark.slow
 
 NASTY = "<script>document.title='owned'</script> ![x](http://evil.example/x.png) <img src=x onerror=alert(1)> $$x^2$$"
+ZEBRAS = "Zebras juggle quartz vigorously."
+DONE = ".fn-answer:not(.fn-writing)"
 
 
 @pytest.fixture
@@ -60,9 +62,26 @@ class Person:
         self.page.wait_for_selector("#fn-question textarea")
 
     def ask(self, question: str, wait_for: str) -> None:
+        if not self._asked(question):  # Gradio drops what happens while a page is still being made ready
+            assert self._asked(question), "the page did not take the question"
+        self.page.wait_for_selector(wait_for, timeout=90_000)
+
+    def _asked(self, question: str) -> bool:
+        """Type the question; whether it shows in the conversation then."""
+        from playwright.sync_api import TimeoutError
+
+        before = self.page.locator(".fn-question").count()
         self.page.fill("#fn-question textarea", question)
         self.page.keyboard.press("Enter")
-        self.page.wait_for_selector(wait_for, timeout=90_000)
+        try:
+            self.page.locator(".fn-question").nth(before).wait_for(timeout=15_000)
+        except TimeoutError:
+            return False
+        return True
+
+    def choose(self, dropdown: str, label: str) -> None:
+        self.page.click(f"{dropdown} input")
+        self.page.click(f"text={label}")
 
     def text(self, selector: str) -> str:
         return str(self.page.inner_text(selector))
@@ -79,7 +98,7 @@ def test_a_question_gets_a_footnoted_answer(
     with Rag.open(real_settings, create=True) as rag:
         list(Ingestion(real_settings, rag.embedder, rag.store, catalog).run([lease]))
         person = Person(browser, serve(rag, catalog))
-        person.ask("How much is the monthly rent for the flat?", ".fn-notes")
+        person.ask("How much is the monthly rent for the flat?", f"{DONE} .fn-notes")
         assert "[1]" in person.text(".fn-answer")
         assert "900" in person.text(".fn-answer")
         assert "lease.md › Lease › Rent" in person.text(".fn-notes")
@@ -95,7 +114,7 @@ def test_text_of_documents_is_shown_never_run(
     person = Person(browser, serve(rag, catalog))
     dialogs: list[str] = []
     person.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    person.ask(f"the rent is due monthly {NASTY}", ".fn-answer:not(.fn-writing)")
+    person.ask(f"the rent is due monthly {NASTY}", DONE)
     person.page.wait_for_selector("#fn-sources .fn-source", state="attached")
     person.page.evaluate("document.querySelectorAll('#fn-sources details').forEach(d => d.open = true)")
     for selector in (".fn-question", ".fn-answer", "#fn-sources"):
@@ -110,10 +129,54 @@ def test_text_of_documents_is_shown_never_run(
 def test_an_unsupported_sentence_is_marked_in_words(
     browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
 ) -> None:
-    rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM(says="Zebras juggle quartz vigorously."))
+    rag = open_rag(
+        {"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM(says=f"The rent is due monthly. {ZEBRAS}")
+    )
     person = Person(browser, serve(rag, catalog))
-    person.ask("the rent is due monthly", ".fn-mark-unsupported")
-    assert person.text(".fn-mark-unsupported") == "not found in your documents"
+    person.ask("the rent is due monthly", f"{DONE} .fn-mark-unsupported")
+    assert person.text(".fn-mark-unsupported") == "not found in your documents: some words are missing"
+
+
+def test_a_sentence_is_checked_while_the_next_one_is_written(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+) -> None:
+    go_on = threading.Event()
+
+    class HeldLLM(ParrotLLM):
+        def stream(self, messages: Any) -> Any:
+            yield f"The rent is due monthly. {ZEBRAS} And"
+            while not go_on.wait(0.05):
+                yield " so"
+                yield f" on{id(object())}"
+            yield " more."
+
+    rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, HeldLLM())
+    person = Person(browser, serve(rag, catalog))
+    person.choose("#fn-strictness", "Leave out what is not found")
+    try:
+        person.ask("the rent is due monthly", ".fn-writing .fn-leaving")
+        assert person.text(".fn-writing .fn-leaving") == ZEBRAS
+        assert "left out, not found in your documents: some words" in person.text(".fn-writing .fn-mark-unsupported")
+        assert "[1]" in person.text(".fn-writing .fn-mark")
+    finally:
+        go_on.set()
+    person.page.wait_for_selector(DONE)
+    assert "sentences left out" in person.text(f"{DONE} summary")
+    assert not person.page.is_visible(f"text={ZEBRAS}")
+    person.page.click(f"{DONE} summary")
+    person.page.wait_for_selector(f"text={ZEBRAS}")
+
+
+def test_what_the_model_wrote_without_support_is_one_click_away(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+) -> None:
+    rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM(says=ZEBRAS))
+    person = Person(browser, serve(rag, catalog))
+    person.ask("the rent is due monthly", f"{DONE}.fn-abstained")
+    assert "Closest passages" in person.text("#fn-sources")
+    assert ZEBRAS not in person.text(DONE)
+    person.page.click(".fn-dropped summary")
+    person.page.wait_for_selector(f"text={ZEBRAS}")
 
 
 def test_what_no_document_says_is_declined_and_an_error_is_shown(
@@ -180,7 +243,7 @@ def test_a_question_can_be_asked_of_some_documents_only(
     page.fill("#fn-documents input", "loan")
     page.click("text=loan.txt")
     page.wait_for_selector("#fn-within >> text=Search in: loan.txt")
-    person.ask("the rent is due monthly", ".fn-notes")
+    person.ask("the rent is due monthly", f"{DONE} .fn-notes")
     assert "loan.txt" in person.text("#fn-sources")
     assert "lease.md" not in person.text("#fn-sources")
     page.fill("#fn-until input", "2001-02-03")
@@ -200,9 +263,9 @@ def test_a_new_conversation_and_a_narrow_screen(
 ) -> None:
     rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"})
     person = Person(browser, serve(rag, catalog), width=360)
-    person.ask("the rent is due monthly", ".fn-notes")
+    person.ask("the rent is due monthly", f"{DONE} .fn-notes")
     assert person.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    person.ask("is the rent due monthly", ".fn-notes >> nth=1")
+    person.ask("is the rent due monthly", f"{DONE} .fn-notes >> nth=1")
     assert person.page.input_value("#fn-question textarea") == ""
     person.page.click("text=New conversation")
     person.page.wait_for_selector(".fn-answer", state="detached")

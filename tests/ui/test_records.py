@@ -23,7 +23,7 @@ ANSWER = Answer(
     "Why?",
     "So. Or not.",
     False,
-    (Sentence("So.", 0.91, (CITATION,)), Sentence("Or not.", 0.2)),
+    (Sentence("So.", 0.91, (CITATION,)), Sentence("Or not.", 0.2, (), ("no",))),
     (HIT,),
     Timings(1.5, 20.0, 30.0, 4.0, 55.5),
     "model@0123",
@@ -76,7 +76,10 @@ def test_an_answer_holds_what_the_contract_names() -> None:
             "quote": "Größe",
         }
     ]
-    assert (wrong["supported"], wrong["citations"]) == (False, [])
+    assert (wrong["supported"], wrong["citations"], wrong["checkable"], wrong["reasons"]) == (False, [], True, ["no"])
+    assert found["dropped"] == []
+    dropped = round_trip(records.answer(replace(ANSWER, dropped=ANSWER.sentences)))["dropped"]
+    assert dropped == found["sentences"]
     assert found["hits"] == [records.hit(HIT)]
     assert found["timings_ms"] == {
         "retrieve": 1.5,

@@ -115,6 +115,61 @@ def test_an_unsupported_sentence_says_so_in_words() -> None:
     assert [mark.text_content() for mark in root.find_class("fn-unsupported")] == ["Whales fly."]
 
 
+def test_the_mark_says_why_and_what_claims_nothing_has_none() -> None:
+    why = ("the number 42 is not in the passages", "<b>no</b> name")
+    record = answered(Sentence("It has 42.", 0.2, (), why), Sentence("Shall I go on?", 0.0, checkable=False))
+    root = check_markup(render.answer(record))
+    (mark,) = root.find_class("fn-mark-unsupported")
+    assert mark.text_content() == f"not found in your documents: {why[0]}; {why[1]}"
+    assert squeezed(root.text_content()).endswith("Shall I go on?")
+
+
+def test_line_breaks_between_sentences_stay() -> None:
+    record = replace(answered(Sentence("One.", 0.1), Sentence("Two.", 0.1)), text="One.\n\nTwo.")
+    assert "<br>" in render.answer(record)
+    assert "<br>" in render.writing("One.\n\nTwo.\n\nThr", record.sentences)
+
+
+def test_while_an_answer_is_written_what_was_checked_shows_it() -> None:
+    checked = [Sentence("Ships float.", 0.9, (cite(1, SHIPS),)), Sentence("Whales fly.", 0.1, (), ("no wings",))]
+    root = check_markup(render.writing("Ships float. Whales fly. They <b>fl", checked))
+    assert squeezed(root.text_content()) == (
+        "Ships float.[1] Whales fly. not found in your documents: no wings They <b>fl[1] ships.pdf"
+    )
+    (rest,) = root.find_class("fn-unchecked")
+    assert rest.text_content() == "They <b>fl"
+    leaving = check_markup(render.writing("Ships float. Whales fly. They", checked, dropping=True))
+    assert [each.text_content() for each in leaving.find_class("fn-leaving")] == ["Whales fly."]
+    assert "left out, not found in your documents: no wings" in leaving.text_content()
+    assert (
+        "stopped, not checked" in parse(render.stopped(render.writing("Ships float. Wh", checked[:1]))).text_content()
+    )
+
+
+@pytest.mark.parametrize(
+    ("abstained", "dropped", "says"),
+    [
+        (False, (Sentence("Whales fly.", 0.1),), "1 sentence left out, not found in your documents"),
+        (True, (Sentence("Whales fly.", 0.1),) * 2, "What the model wrote was not found in your documents"),
+        (
+            True,
+            (Sentence("Whales fly.", 0.1), Sentence("Ships float.", 0.9, (cite(1, SHIPS),))),
+            "The model wrote 2 sentences, 1 not found in your documents",
+        ),
+        (True, (Sentence("Why?", 0.0, checkable=False),), "The model wrote nothing that could be checked"),
+    ],
+)
+def test_what_was_left_out_can_be_opened(abstained: bool, dropped: tuple[Sentence, ...], says: str) -> None:
+    record = replace(answered(Sentence("So.", 0.9), abstained=abstained), dropped=dropped)
+    root = check_markup(render.answer(record))
+    (details,) = root.iter("details")
+    assert details.get("open") is None
+    assert details[0].text_content() == says
+    assert [row.text_content().split(".")[0].split("?")[0] for row in root.find_class("fn-left-out")] == [
+        sentence.text.rstrip(".?") for sentence in dropped
+    ]
+
+
 def test_an_abstention_has_no_marks_and_its_panel_shows_the_closest_passages() -> None:
     record = answered(Sentence("I can't find it.", 0.0), hits=(WHALES, SHIPS), abstained=True)
     root = check_markup(render.answer(record))
@@ -213,10 +268,12 @@ def test_nothing_in_a_document_or_an_answer_becomes_markup(
     other = make_hit(before, 9, doc="/documents/b.md", headings=(heading, squeezed(said)))
     start = 300 + len(before) + 1
     note = replace(cite(1, hit), start=start, end=start + len(quote), quote=quote)
-    record = answered(Sentence(said, 0.9, (note,)), Sentence(quote, 0.1), hits=(hit, other))
+    record = answered(Sentence(said, 0.9, (note,)), Sentence(quote, 0.1, (), (before,)), hits=(hit, other))
+    record = replace(record, dropped=(Sentence(heading, 0.1, (), (said,)),))
 
     root = check_markup(render.answer(record))
-    first, second = root.find_class("fn-sentence")
+    first, second, left_out = root.find_class("fn-sentence")
+    assert squeezed(shown(left_out)) == squeezed(heading)
     assert squeezed(shown(first)) == squeezed(said)
     assert squeezed(shown(second)) == squeezed(quote)
 
@@ -227,7 +284,8 @@ def test_nothing_in_a_document_or_an_answer_becomes_markup(
     assert squeezed(shown(mark)) == squeezed(quote)
     assert squeezed(heading) in squeezed(shown(panel))
 
-    declined = replace(record, abstained=True, text=said)
+    check_markup(render.writing(f"{said} {quote} {before}", record.sentences))
+    declined = replace(record, abstained=True, text=said, dropped=())
     assert squeezed(shown(check_markup(render.answer(declined)))) == squeezed(said)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -103,6 +104,16 @@ def test_rows_are_shown_below_their_column_names() -> None:
     assert "Team | Cups Blues | 1" in terminal.hits([make_hit("Blues | 1", header="Team | Cups")])
 
 
+def test_the_mark_says_why_and_what_was_left_out_is_counted() -> None:
+    why = ("the number 42 is not in the passages",)
+    said = answered(Sentence("It has 42.", 0.2, (), why), Sentence("Shall I?", 0.0, checkable=False), hits=(SHIPS,))
+    output = terminal.answer(replace(said, dropped=(Sentence("Whales fly.", 0.1),)))
+    first, second, *_, last = output.splitlines()
+    assert first == "It has 42. (not found in your documents: the number 42 is not in the passages)"
+    assert second == "Shall I?"
+    assert last == '1 sentence left out, not found in your documents; --json lists it under "dropped".'
+
+
 def test_a_long_passage_is_shortened() -> None:
     output = terminal.hits([make_hit("word " * 1000)])
     assert len(output) < 600
@@ -112,7 +123,7 @@ def test_a_long_passage_is_shortened() -> None:
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
 def test_escapes_never_reach_the_terminal(text: str, heading: str, doc: str, said: str) -> None:
     hit = make_hit(text, 1, doc=f"/documents/{doc.replace('/', ' ')}.pdf", headings=(heading,), page=1)
-    cited = answered(Sentence(said, 0.9, (cite(1, hit),)), Sentence(said, 0.1), hits=(hit,))
+    cited = answered(Sentence(said, 0.9, (cite(1, hit),)), Sentence(said, 0.1, (), (text,)), hits=(hit,))
     declined = answered(Sentence(said, 0.0), hits=(hit,), abstained=True)
     listed = Document("id", hit.chunk.doc, heading, "failed", 0, 0, "", 0, "parse", text)
     outputs = [
