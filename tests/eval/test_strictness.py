@@ -106,12 +106,12 @@ def test_the_command_prints_a_table_and_draws(
     table = capsys.readouterr().out.splitlines()
     assert table[0] == "town: 4 questions, 1 without an answer; 1 failed"
     assert len(table) == 2 + len(MODES) * len(THRESHOLDS)
-    assert [line.split()[3] for line in table if "(as run)" in line] == ["0.6"]
+    assert [line.split()[3] for line in table if "(as run)" in line] == ["0.5"]
     text = drawn.read_text(encoding="utf-8")
     assert text.startswith("<svg")
     assert all(f"{mode}: answered wrongly" in text for mode in MODES)
     main_(["eval", "strictness", "run", "--json", "--home", str(settings.home)])
-    assert json.loads(capsys.readouterr().out)["made_with"] == {"strictness": "mark", "min_support": 0.6}
+    assert json.loads(capsys.readouterr().out)["made_with"] == {"strictness": "mark", "min_support": 0.5}
 
 
 def main_(arguments: list[str]) -> None:
