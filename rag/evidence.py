@@ -13,28 +13,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rag.align import MISSING, NUMBER_MISSING, NUMBERS, STOP, WORD, Side, flags, key, weights, words
+from rag.align import NUMBERS, STOP, WORD, Side, key, weights, words
 from rag.errors import WeightsError
 from rag.scorer import Scored
 from rag.windows import Segment, Window, similarity
 
-PLAIN = (
+FIGURES = (
     "near", "near_anywhere", "worst", "worst_anywhere", "words", "words_anywhere", "numbers_missing", "names_missing",
+    "logit", "nearest_logit", "faults", "worst_fault",
 )  # fmt: skip
 """Weighted mean over the claim's tokens of the nearest token's cosine, in the window and in the whole passage; the same
-for the three worst tokens; the share of words found; numbers and names that stand nowhere in the passage."""
-FIGURES = (*PLAIN, "logit", "nearest_logit", "faults", "worst_fault")
-"""With a trained model: its verdict on the best window and on the nearest; mean and highest fault of the tokens."""
+for the three worst tokens; the share of words found; numbers and names that stand nowhere in the passage. Then the
+model's verdict on the best window and on the nearest; mean and highest fault of the claim's tokens."""
 WORST = 3
-NEAR_ENOUGH = 0.6
-"""Cosine from which a word that is not there counts as said in another way."""
 NAME = re.compile(r"\b[A-Z][\w'’-]*\w")
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """A logistic regression over `FIGURES`, or over `PLAIN` alone: evidence -> probability."""
+    """A logistic regression over `FIGURES`: evidence -> probability."""
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
@@ -49,12 +47,8 @@ class Blend:
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, logit))))
 
 
-def read_blends(path: Path, expected: int) -> dict[str, Blend]:
+def read_blends(path: Path) -> dict[str, Blend]:
     """The regressions of a file: the one that ships under "", others under the set that they did not see.
-
-    Args:
-        path: of the file.
-        expected: how many figures they weigh.
 
     Raises:
         WeightsError: the file is missing or was made by another version of Footnote.
@@ -62,8 +56,8 @@ def read_blends(path: Path, expected: int) -> dict[str, Blend]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         count = len(held[""]["weight"])
-        if count != expected:
-            raise ValueError(f"{count} weights where {expected} are expected")
+        if count != len(FIGURES):
+            raise ValueError(f"{count} weights where {len(FIGURES)} are expected")
         return _blends(held)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
@@ -90,9 +84,9 @@ def figures(
     passage: str,
     segments: Sequence[Segment],
     windows: Sequence[Window],
-    scored: Sequence[Scored] = (),
+    scored: Sequence[Scored],
 ) -> Values:
-    """The evidence of one passage: `FIGURES`, or `PLAIN` where no model has judged.
+    """The evidence of one passage: `FIGURES`.
 
     Args:
         text: the claim.
@@ -100,7 +94,7 @@ def figures(
         passage: what is read of the passage.
         segments: the passage's.
         windows: those of its windows that come nearest to the claim, best first; at least one.
-        scored: what a model says of each.
+        scored: what the model says of each.
     """
     best = strongest(scored)
     window = windows[best].side
@@ -110,7 +104,8 @@ def figures(
     inside = (claim.last @ window.last.T).max(1)
     anywhere = np.max([similarity(claim, segment).max(1) for segment in segments], axis=0)
     stems = {stem for word, stem in zip(claim.keys, claim.stems, strict=True) if word not in STOP}
-    plain = [
+    faults = scored[best].faults
+    found = [
         float(inside @ counted),
         float(anywhere @ counted),
         float(np.sort(inside[telling])[:WORST].mean()),
@@ -119,25 +114,17 @@ def figures(
         _share(stems, {stem for segment in segments for stem in segment.side.stems}),
         min(3, len(missing_numbers(text, passage))),
         min(3, len(missing_names(text, passage))),
+        scored[best].logit,
+        scored[0].logit,
+        float(faults @ counted),
+        float(faults[telling].max()),
     ]
-    if not scored:
-        return np.array(plain)
-    faults = scored[best].faults
-    judged = [scored[best].logit, scored[0].logit, float(faults @ counted), float(faults[telling].max())]
-    return np.array([*plain, *judged])
-
-
-def unlike(claim: Side, window: Window) -> npt.NDArray[np.float32]:
-    """Without a model, a token's fault is 1 where its word is not in the window, nor one that comes near to it."""
-    theirs = window.side
-    far = (claim.last @ theirs.last.T).max(1) < NEAR_ENOUGH
-    found: npt.NDArray[np.float32] = (np.isin(flags(claim, theirs), (MISSING, NUMBER_MISSING)) & far).astype(np.float32)
-    return found
+    return np.array(found)
 
 
 def strongest(scored: Sequence[Scored]) -> int:
-    """The window that the model likes best; the nearest of several, or where there is no model."""
-    return max(range(len(scored)), key=lambda i: (scored[i].logit, -i), default=0)
+    """The window that the model likes best; the nearest of several."""
+    return max(range(len(scored)), key=lambda i: (scored[i].logit, -i))
 
 
 def missing_numbers(claim: str, passage: str) -> list[str]:

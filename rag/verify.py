@@ -1,8 +1,7 @@
 """(sentence, passages) -> how likely the passages support it, where, and why not.
 
-The passages are read once; beside each, the windows of sentences that come nearest to the sentence are compared by
-words and meanings; a regression weighs the evidence into a probability (docs/checking.md). A trained model that reads
-both together can be added.
+The passages are read once; beside each, a small model reads the windows of sentences that come nearest to the sentence
+together with it; its verdicts and plainer evidence are weighed into a probability (docs/checking.md).
 Knows nothing about language models or stores.
 """
 
@@ -11,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,8 +19,6 @@ from rag import sentences
 from rag.align import STOP, Side, key, pair, side
 from rag.checkable import why_not
 from rag.evidence import (
-    FIGURES,
-    PLAIN,
     Blend,
     Values,
     figures,
@@ -30,13 +26,12 @@ from rag.evidence import (
     missing_numbers,
     read_blends,
     strongest,
-    unlike,
     verbatim,
 )
 from rag.scorer import OpenVINOScorer, Scorer
 from rag.settings import Settings
 from rag.tokens import Encoder, TokenEncoder
-from rag.weights import CHECKER, find_checker
+from rag.weights import find_checker
 from rag.windows import Passage, nearest, read
 
 MODEL, BLENDS = "model.safetensors", "blend.json"
@@ -121,8 +116,8 @@ class _Beside(NamedTuple):
 class Verifier:
     """The checker that comes with Footnote. The same input gives the same output."""
 
-    def __init__(self, encoder: Encoder, scorer: Scorer | None, blend: Blend, name: str) -> None:
-        """With a trained model that judges pairs, or without; `name` says which checker it is."""
+    def __init__(self, encoder: Encoder, scorer: Scorer, blend: Blend, name: str) -> None:
+        """Of the model that judges pairs, and of the regression that weighs what it says; `name` names both."""
         self._encoder, self._scorer, self._blend = encoder, scorer, blend
         self.id = f"{name}+{encoder.id}"
         self.trained_on = blend.trained_on
@@ -163,26 +158,21 @@ class Verifier:
         """Every part beside every passage."""
         segments = read(passages, self._encoder)
         windows = [[nearest(part.side, each, WINDOWS) for each in segments] for part in parts]
-        pairs = (
-            []
-            if self._scorer is None
-            else [
-                pair(part.side, window.side)
-                for part, of_part in zip(parts, windows, strict=True)
-                for of_passage in of_part
-                for window in of_passage
-            ]
-        )
-        scored = iter(self._scorer.score(pairs) if self._scorer else ())
+        pairs = [
+            pair(part.side, window.side)
+            for part, of_part in zip(parts, windows, strict=True)
+            for of_passage in of_part
+            for window in of_passage
+        ]
+        scored = iter(self._scorer.score(pairs))
         found = []
         for part, of_part in zip(parts, windows, strict=True):
             row = []
             for passage, its, near in zip(passages, segments, of_part, strict=True):
-                said = [next(scored) for _ in near] if self._scorer else []
+                said = [next(scored) for _ in near]
                 best = strongest(said)
-                faults = said[best].faults if said else unlike(part.side, near[best])
                 values = figures(part.text, part.side, _whole(passage), its, near, said)
-                row.append(_Beside(values, near[best].span, faults))
+                row.append(_Beside(values, near[best].span, said[best].faults))
             found.append(row)
         return found
 
@@ -209,19 +199,12 @@ def open_checker(settings: Settings, held_out: str = "") -> Verifier:
     Raises:
         WeightsError: its weights are not on this machine.
     """
-    encoder = TokenEncoder(settings.cache_dir, settings.cores)
-    if settings.checker_model == "bundled":
-        return _opened(encoder, None, CHECKER / BLENDS, held_out)
     weights = find_checker(settings.checker_model)
-    return _opened(
-        encoder, OpenVINOScorer(weights, settings.cache_dir, settings.cores), weights.path / BLENDS, held_out
-    )
-
-
-def _opened(encoder: Encoder, scorer: Scorer | None, path: Path, held_out: str) -> Verifier:
-    blends = read_blends(path, len(FIGURES if scorer else PLAIN))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    name = f"{scorer.id if scorer else 'evidence'}-{digest}"
+    path = weights.path / BLENDS
+    blends = read_blends(path)
+    encoder = TokenEncoder(settings.cache_dir, settings.cores)
+    scorer = OpenVINOScorer(weights, settings.cache_dir, settings.cores)
+    name = f"{scorer.id}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
     return Verifier(encoder, scorer, blends.get(held_out, blends[""]), name)
 
 

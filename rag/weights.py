@@ -83,7 +83,9 @@ def find_judge(spec: str) -> Weights:
 
 
 def find_checker(spec: str) -> Weights:
-    """A trained checker's directory. Raises WeightsError as `find_llm` does."""
+    """The checker's directory. Raises WeightsError as `find_llm` does."""
+    if spec == "bundled":
+        return _weights("footnote-checker", CHECKER)
     return _weights(Path(spec).name, _local_or_hub(spec, "checker_model"))
 
 

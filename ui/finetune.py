@@ -29,7 +29,7 @@ def verifier(
         Path | None,
         typer.Option(metavar="DIR", help="Where the checker goes (default: `<home>/checker`).", show_default=False),
     ] = None,
-    pairs: Annotated[int, typer.Option(min=0, help="Claims to learn from; 0 weighs plain evidence alone.")] = PAIRS,
+    pairs: Annotated[int, typer.Option(min=1, help="Claims to learn from.")] = PAIRS,
     seed: Annotated[int, typer.Option(help="Of everything that is random.")] = SEED,
     as_json: AsJson = False,
     collection: Collection = None,
@@ -38,11 +38,18 @@ def verifier(
     """Train the checker of sentences; a run that was cut short goes on where it was."""
     from rag.finetune.verifier import train_checker
     from ui import terminal
-    from ui.sets import labelled, material
+    from ui.sets import labelled, material, unseen
 
     settings = settings_of(home, collection)
     record = train_checker(
-        settings, material(data), labelled(data), out or settings.home / "checker", pairs, seed, _said(say)
+        settings,
+        material(data),
+        labelled(data),
+        unseen(data),
+        out or settings.home / "checker",
+        pairs,
+        seed,
+        _said(say),
     )
     show(record, terminal.benchmark(record), as_json)
 

@@ -34,8 +34,21 @@ def labelled(folder: Path) -> Mapping[str, list[Labelled]]:
     }
 
 
+def unseen(folder: Path) -> list[str]:
+    """Documents that the model does not learn from. Raises EvalError as `material` does."""
+    return [
+        document
+        for texts in recipe.ALTERED
+        for document in _used(texts, (entry.text for entry in read_qa(folder / texts.name).corpus))
+    ]
+
+
 def _used(texts: recipe.Texts, found: Iterable[str]) -> list[str]:
-    return [text[: texts.longest] for text in list(found)[:: texts.every]] * texts.times
+    everything = list(found)
+    if not texts.others:
+        return [text[: texts.longest] for text in everything[:: texts.every]] * texts.times
+    left = [text for number, text in enumerate(everything) if number % texts.every]
+    return left + [rest for text in everything[:: texts.every] if texts.longest and (rest := text[texts.longest :])]
 
 
 def _statements(data: QASet) -> list[Example]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rag.evidence import PLAIN, Blend, Values
+from rag.evidence import FIGURES, Blend, Values
 from rag.finetune.records import Labelled
 from rag.verify import Verifier
 from rag.windows import Passage
@@ -18,8 +18,7 @@ from rag.windows import Passage
 STRENGTH = 0.003
 """Inverse of the penalty on weights: figures that say much the same need a strong one (docs/experiments.md)."""
 
-
-NEAR = PLAIN.index("near")
+NEAR = FIGURES.index("near")
 
 
 class Evidence(NamedTuple):

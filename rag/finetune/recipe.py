@@ -18,6 +18,8 @@ class Texts(NamedTuple):
     """Only every so many-th document."""
     longest: int | None = None
     """Characters of a document that are used."""
+    others: bool = False
+    """Instead, what all this leaves out: the other documents, and the rest of each."""
 
 
 QUESTIONS = (Texts("qa-xquad-en", times=4), Texts("qa-covid-qa", longest=12_000), Texts("qa-pubmedqa", every=2))
@@ -26,6 +28,8 @@ CLAIMS = (Texts("begin-cmu-dev", times=2), Texts("begin-tc-dev", times=2), Texts
 """Sets of labelled claims: the model learns from the labels, and claims are made of their contexts."""
 BLEND = ("factcheck-gpt", "fever-symmetric-dev", "wice-oracle-dev", "q2-wow")
 """Sets of labelled claims that the model never sees: the regression is fitted to them."""
+ALTERED = (QUESTIONS[1]._replace(others=True), QUESTIONS[2]._replace(others=True))
+"""Documents that the model never sees: the regression is fitted to claims made of them, too."""
 MEASURED = (*BLEND, "lfqa-dev", "qags-xsum")
 """Sets that the checker is measured on; while it is, the regression is one that was fitted without the set."""
 PAIRS, SEED = 46_000, 0
