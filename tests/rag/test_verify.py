@@ -230,7 +230,7 @@ def test_supported_sentences_of_real_answers_score_above_the_others(
 ) -> None:
     verifier = open_checker(real_settings)
     chosen = rows(shared / "data" / name / "claims.jsonl", 30)
-    scores = [best(verifier, str(row["claim"]), [Passage(str(row["context"]))]).score for row in chosen]
+    scores = [verifier.check([str(row["claim"])], [Passage(str(row["context"]))])[0].score for row in chosen]
     labels = [int(row["label"]) for row in chosen]  # type: ignore[call-overload]
     assert np.isfinite(scores).all()
     assert auroc(labels, scores) > 0.8
