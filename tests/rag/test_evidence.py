@@ -57,7 +57,7 @@ def test_a_blend_is_a_probability_and_survives_its_file(tmp_path: Path) -> None:
     assert blend.probability(np.full(n, 1e9)) < 1
     assert blend.probability(np.full(n, -1e9)) > 0
     (tmp_path / "blend.json").write_text(json.dumps({"": asdict(blend)}))
-    assert read_blends(tmp_path / "blend.json", len(FIGURES)) == {"": blend}
+    assert read_blends(tmp_path / "blend.json") == {"": blend}
 
 
 @pytest.mark.parametrize("text", [None, "{", "{}", '{"": {"weight": [1]}}', '{"": []}'])
@@ -65,4 +65,4 @@ def test_a_broken_blend_is_an_error_that_says_what_to_do(tmp_path: Path, text: s
     if text is not None:
         (tmp_path / "blend.json").write_text(text)
     with pytest.raises(WeightsError, match="footnote finetune verifier"):
-        read_blends(tmp_path / "blend.json", len(FIGURES))
+        read_blends(tmp_path / "blend.json")
