@@ -55,6 +55,7 @@ bench: setup-dev ## speed, each figure beside a peer's from the same run (DIR=~/
 	@$(BIN)/footnote bench embed
 	@$(BIN)/footnote bench store --points 20000
 	@$(BIN)/footnote bench llm
+	@$(BIN)/footnote bench verify
 	@$(BIN)/footnote bench ingest $(if $(DIR),"$(DIR)",docs)
 
 lock: ## pin the newest versions that pyproject.toml allows, in constraints.txt

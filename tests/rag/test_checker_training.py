@@ -15,6 +15,7 @@ from rag.finetune import checker as training
 from rag.finetune.blend import Evidence, evidence, fit
 from rag.finetune.checker import train
 from rag.finetune.records import Labelled, Material, Progress
+from rag.finetune.verifier import altered
 from rag.joint import Joint
 from rag.windows import Passage, nearest, read
 from tests.conftest import WordEncoder
@@ -98,6 +99,14 @@ def test_evidence_of_labelled_claims() -> None:
     found = evidence(make_verifier(), claims)
     assert found.values.shape == (4, len(FIGURES))
     assert found.labels.tolist() == [1, 1, 1, 1]
+
+
+def test_altered_claims_are_the_same_in_every_run_and_of_both_labels() -> None:
+    once, again, other = altered([TITANIC, WHALES], 0), altered([TITANIC, WHALES], 0), altered([TITANIC, WHALES], 1)
+    assert once == again != other
+    assert len(once) > 600
+    assert 0.3 < sum(each.label for each in once) / len(once) < 0.7
+    assert all(each.claim and each.context for each in once)
 
 
 def test_a_regression_is_fair_to_small_sets_and_to_the_rarer_label() -> None:
