@@ -191,12 +191,12 @@ class OpenVINOEmbedder(_Tokens):
         encoded = self._ids([prefix + text for text in texts] if prefix else texts)
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]), reverse=True)
-        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        batched = batches(order, self._cores)
         done = threading.Semaphore(0)
-        for rows in batches:
+        for rows in batched:
             with self._one_at_a_time:  # a batch, not a call: a question must not wait for all of an ingestion's texts
                 self._queue.start_async(padded([encoded[row] for row in rows]), (vectors, rows, done))
-        for _ in batches:
+        for _ in batched:
             while not done.acquire(timeout=PATIENCE):
                 self._queue.wait_all()  # raises what went wrong, if anything did
         return vectors
@@ -211,6 +211,12 @@ def _taken(request: Any, job: tuple[Vectors, list[int], threading.Semaphore]) ->
     vectors, rows, done = job
     vectors[rows] = request.get_output_tensor().data
     done.release()
+
+
+def batches(order: Sequence[int], streams: int) -> list[Sequence[int]]:
+    """Places in batches of at most `BATCH`, and no larger than lets every stream have its share of a few."""
+    size = max(1, min(BATCH, -(-len(order) // streams)))
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def padded(batch: list[list[int]]) -> dict[str, npt.NDArray[np.int64]]:

@@ -16,8 +16,11 @@ import numpy.typing as npt
 
 from rag.align import Pair, stacked
 from rag.aside import aside
-from rag.embed import BATCH
+from rag.embed import batches
 from rag.weights import Weights, converted
+
+GROUP = 64
+"""Activations that share a scale where they are multiplied in int8."""
 
 
 class Scored(NamedTuple):
@@ -51,11 +54,12 @@ class OpenVINOScorer:
     def _queue(self) -> Any:
         import openvino as ov
 
-        path = converted("checker-1", self._weights, self._cache, "converting the checker to OpenVINO") / "model.xml"
+        path = converted("checker-2", self._weights, self._cache, "converting the checker to OpenVINO") / "model.xml"
         options = {
             "NUM_STREAMS": str(self._cores),
             "INFERENCE_NUM_THREADS": self._cores,
             "INFERENCE_PRECISION_HINT": "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP),
         }
         queue = ov.AsyncInferQueue(aside(lambda: ov.Core().compile_model(path, "CPU", options)), self._cores)
         queue.set_callback(_taken)
@@ -66,8 +70,7 @@ class OpenVINOScorer:
         order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].flag), reverse=True)
         found: list[Scored | None] = [None] * len(pairs)
         with self._one_at_a_time:
-            for start in range(0, len(order), BATCH):
-                rows = order[start : start + BATCH]
+            for rows in batches(order, self._cores):
                 batch = [pairs[row] for row in rows]
                 self._queue.start_async(stacked(batch), (batch, rows, found))
             self._queue.wait_all()

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rag.aside import aside
-from rag.embed import BATCH, TokenCounter, padded
+from rag.embed import TokenCounter, batches, padded
 from rag.weights import converted, find_embedder
 
 States = npt.NDArray[np.float32]
@@ -98,8 +98,7 @@ class TokenEncoder:
         order = sorted(range(len(cut)), key=lambda i: len(cut[i][0]), reverse=True)
         found: list[Encoded | None] = [None] * len(cut)
         with self._one_at_a_time:
-            for start in range(0, len(order), BATCH):
-                rows = order[start : start + BATCH]
+            for rows in batches(order, self._cores):
                 self._queue.start_async(_batch([cut[row][0] for row in rows]), (cut, rows, found))
             self._queue.wait_all()
         return [encoded for encoded in found if encoded is not None]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -32,12 +34,14 @@ from rag.scorer import OpenVINOScorer, Scorer
 from rag.settings import Settings
 from rag.tokens import Encoder, TokenEncoder
 from rag.weights import find_checker
-from rag.windows import Passage, nearest, read
+from rag.windows import Passage, Segment, Window, nearest, read
 
 MODEL, BLENDS = "model.safetensors", "blend.json"
 """The files of a checker's directory."""
 WINDOWS = 2
-"""Of each passage, how many the model judges."""
+"""Of each passage, how many the model judges at most."""
+JUDGED = 3
+"""Windows that it judges for each sentence, of all passages: judging is what takes the time."""
 VERBATIM, VERBATIM_WORDS = 0.98, 4
 """The least probability of a sentence that stands in a passage word for word, and how long it has to be."""
 CLEAR = 0.5
@@ -68,7 +72,7 @@ class Verdict(NamedTuple):
     score: float
     """0 to 1; 0 where there is no passage, or nothing that could be checked."""
     supports: tuple[Support, ...] = ()
-    """Each passage's, best first; a checker that cannot say where has none."""
+    """Those of the passages that come nearest, best first; a checker that cannot say where has none."""
     reasons: tuple[str, ...] = ()
     """Why the score is low, or why it cannot be told; for a person."""
     checkable: bool = True
@@ -105,6 +109,8 @@ class _Part(NamedTuple):
 class _Beside(NamedTuple):
     """A part beside a passage."""
 
+    passage: int
+    """Its place among the passages."""
     values: Values
     """The figures of `rag.evidence`."""
     span: tuple[int, int]
@@ -155,38 +161,38 @@ class Verifier:
         return [_Part(number, text, side(text, its)) for (number, text), its in zip(texts, encoded, strict=True)]
 
     def _beside(self, parts: Sequence[_Part], passages: Sequence[Passage]) -> list[list[_Beside]]:
-        """Every part beside every passage."""
+        """Every part beside the passages that come nearest to it."""
         segments = read(passages, self._encoder)
-        windows = [[nearest(part.side, each, WINDOWS) for each in segments] for part in parts]
+        windows = [_nearest_windows(part.side, segments) for part in parts]
         pairs = [
             pair(part.side, window.side)
             for part, of_part in zip(parts, windows, strict=True)
-            for of_passage in of_part
+            for _, of_passage in of_part
             for window in of_passage
         ]
         scored = iter(self._scorer.score(pairs))
         found = []
         for part, of_part in zip(parts, windows, strict=True):
             row = []
-            for passage, its, near in zip(passages, segments, of_part, strict=True):
+            for number, near in of_part:
                 said = [next(scored) for _ in near]
                 best = strongest(said)
-                values = figures(part.text, part.side, _whole(passage), its, near, said)
-                row.append(_Beside(values, near[best].span, said[best].faults))
+                values = figures(part.text, part.side, _whole(passages[number]), segments[number], near, said)
+                row.append(_Beside(number, values, near[best].span, said[best].faults))
             found.append(row)
         return found
 
     def _verdict(self, part: _Part, passages: Sequence[Passage], beside: Sequence[_Beside]) -> Verdict:
         supports = []
-        for number, (passage, each) in enumerate(zip(passages, beside, strict=True)):
+        for each in beside:
             score = self._blend.probability(each.values)
-            if len(part.side.keys) >= VERBATIM_WORDS and verbatim(part.text, _whole(passage)):
+            if len(part.side.keys) >= VERBATIM_WORDS and verbatim(part.text, _whole(passages[each.passage])):
                 score = max(score, VERBATIM)
-            supports.append(Support(score, number, *each.span))
-        supports.sort(key=lambda support: -support.score)
-        best = supports[0]
-        reasons = _reasons(part, passages, beside[best.passage].faults) if best.score < CLEAR else ()
-        return Verdict(best.score, tuple(supports), reasons)
+            supports.append((Support(score, each.passage, *each.span), each.faults))
+        supports.sort(key=lambda found: (-found[0].score, found[0].passage))
+        best, faults = supports[0]
+        reasons = _reasons(part, passages, faults) if best.score < CLEAR else ()
+        return Verdict(best.score, tuple(support for support, _ in supports), reasons)
 
 
 def open_checker(settings: Settings, held_out: str = "") -> Verifier:
@@ -206,6 +212,16 @@ def open_checker(settings: Settings, held_out: str = "") -> Verifier:
     scorer = OpenVINOScorer(weights, settings.cache_dir, settings.cores)
     name = f"{scorer.id}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
     return Verifier(encoder, scorer, blends.get(held_out, blends[""]), name)
+
+
+def _nearest_windows(claim: Side, segments: Sequence[Sequence[Segment]]) -> list[tuple[int, list[Window]]]:
+    """Places of the passages that come nearest to a claim, in their order, and their nearest windows, best first."""
+    found = [(number, window) for number, each in enumerate(segments) for window in nearest(claim, each, WINDOWS)]
+    chosen = sorted(found, key=lambda each: (-each[1].near, each[0]))[:JUDGED]
+    return [
+        (number, [window for _, window in group])
+        for number, group in groupby(sorted(chosen, key=itemgetter(0)), itemgetter(0))
+    ]
 
 
 def _why_not(claim: str) -> str:

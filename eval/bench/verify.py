@@ -65,7 +65,9 @@ def jobs(count: int, length: Callable[[str], int]) -> list[Job]:
 
 
 def _sentence(text: str) -> str:
-    return " ".join(text.split()[:WORDS]).rstrip(".,;:!?") + "."
+    """The first words as one sentence."""
+    words = [word.rstrip(".,;:!?") for word in text.split()[:WORDS]]
+    return " ".join(words) + "."
 
 
 def measured(checker: Checker, made: Sequence[Job], progress: Callable[[str], None]) -> dict[str, Any]:
