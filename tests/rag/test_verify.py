@@ -71,7 +71,7 @@ def test_passages_come_best_first_one_support_each(verifier: Verifier) -> None:
     for verdict in verifier.check(["Whales breathe air.", "The Titanic sank."], passages):
         scores = [support.score for support in verdict.supports]
         assert scores == sorted(scores, reverse=True)
-        assert {support.passage for support in verdict.supports} == {0, 1, 2}
+        assert len({support.passage for support in verdict.supports}) == len(verdict.supports)
         assert all(0 <= score <= 1 for score in scores)
 
 
