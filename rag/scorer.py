@@ -19,9 +19,6 @@ from rag.aside import aside
 from rag.embed import batches
 from rag.weights import Weights, converted
 
-GROUP = 64
-"""Activations that share a scale where they are multiplied in int8."""
-
 
 class Scored(NamedTuple):
     """What the model says of a claim beside a window."""
@@ -54,12 +51,11 @@ class OpenVINOScorer:
     def _queue(self) -> Any:
         import openvino as ov
 
-        path = converted("checker-2", self._weights, self._cache, "converting the checker to OpenVINO") / "model.xml"
+        path = converted("checker-1", self._weights, self._cache, "converting the checker to OpenVINO") / "model.xml"
         options = {
             "NUM_STREAMS": str(self._cores),
             "INFERENCE_NUM_THREADS": self._cores,
             "INFERENCE_PRECISION_HINT": "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP),
         }
         queue = ov.AsyncInferQueue(aside(lambda: ov.Core().compile_model(path, "CPU", options)), self._cores)
         queue.set_callback(_taken)

@@ -181,7 +181,8 @@ def test_scores_and_places_are_in_bounds_for_any_text(claims: list[str], texts: 
     checked = make_verifier().check(claims, passages)
     assert len(checked) == len(claims)
     for verdict in checked:
-        assert len(verdict.supports) == (len(passages) if verdict.checkable else 0)
+        assert bool(verdict.supports) == verdict.checkable
+        assert len(verdict.supports) <= len(passages)
         assert bool(verdict.reasons) or verdict.score >= 0.5
         for support in verdict.supports:
             text = texts[support.passage]
