@@ -37,6 +37,10 @@ STRICTNESS = {
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Ubuntu", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
 
+QUIET: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Events that are done at once. They stay out of the queue: its stream to the browser is closed after the last event
+of the queue, and Gradio's client does not open it again for a question that is asked in that moment."""
+
 Update = tuple[Any, Any, Any, "Conversation"]
 """What an event changes: the question box, the chat, the panel of sources, the conversation."""
 
@@ -128,16 +132,11 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
             show_progress="hidden",
             api_visibility="private",
         )
-        quiet: Any = {"cancels": [asked], "show_progress": "hidden", "api_visibility": "private"}
         # What the cancelled answer still had on its way must not come after the mark: first cancel, then mark.
-        box.stop(None, **quiet).then(_stopped, conversation, outputs, show_progress="hidden", api_visibility="private")
+        box.stop(None, cancels=[asked], **QUIET).then(_stopped, conversation, outputs, **QUIET)
         for event in (clear.click, chat.clear):
-            event(None, **quiet).then(
-                lambda: (_ready(), [], NO_SOURCES, Conversation()),
-                None,
-                outputs,
-                show_progress="hidden",
-                api_visibility="private",
+            event(None, cancels=[asked], **QUIET).then(
+                lambda: (_ready(), [], NO_SOURCES, Conversation()), None, outputs, **QUIET
             )
         blocks.load(
             lambda: (
@@ -147,8 +146,7 @@ def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
             ),
             None,
             [header, chat, *within.fields[:3]],  # what was ingested since the server was started shows
-            show_progress="hidden",
-            api_visibility="private",
+            **QUIET,
         )
     return blocks
 
@@ -174,7 +172,7 @@ def _search_in() -> _SearchIn:
             until = gr.DateTime(label="Until", elem_id="fn-until", **day)
     fields = (documents, folders, types, since, until)
     for field in fields:
-        field.change(_named, list(fields), panel, show_progress="hidden", api_visibility="private")
+        field.change(_named, list(fields), panel, **QUIET)
     return _SearchIn(panel, fields)
 
 
