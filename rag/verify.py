@@ -20,16 +20,7 @@ import numpy.typing as npt
 from rag import sentences
 from rag.align import STOP, Side, key, pair, side
 from rag.checkable import why_not
-from rag.evidence import (
-    Blend,
-    Values,
-    figures,
-    missing_names,
-    missing_numbers,
-    read_blends,
-    strongest,
-    verbatim,
-)
+from rag.evidence import Blend, Values, figures, missing_names, missing_numbers, read_blends, strongest, verbatim
 from rag.scorer import OpenVINOScorer, Scorer
 from rag.settings import Settings
 from rag.tokens import Encoder, TokenEncoder

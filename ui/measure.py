@@ -19,6 +19,10 @@ RunName = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="Keep the run under this name.", show_default=False)
 ]
 AnswerFormat = Literal["auto", "footnote", "ragas", "deepeval"]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="Use so many questions, answers or claims of a set only, spread evenly."),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin anew where a run of this name is there.")]
 
 
@@ -28,7 +32,7 @@ def eval_retrieval(
     qrels: Annotated[
         Path | None, typer.Option(help="Judgements in the place of the directory's own.", show_default=False)
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask so many questions only, spread evenly.")] = None,
+    limit: Limit = None,
     run: RunName = None,
     fresh: Fresh = False,
     as_json: AsJson = False,
@@ -75,7 +79,7 @@ def eval_answers(
         Path,
         typer.Argument(metavar="PATH", help="A directory with corpus.jsonl and qa.jsonl, or a file like qa.jsonl."),
     ],
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask so many questions only, spread evenly.")] = None,
+    limit: Limit = None,
     unanswerable: Annotated[
         float,
         typer.Option(min=0, max=0.9, help="Share of the documents left out, so that their questions have no answer."),
@@ -139,7 +143,7 @@ def eval_judge(
         AnswerFormat, typer.Option("--format", help="Whose fields the answers have; auto goes by the first one.")
     ] = "auto",
     system: Annotated[str, typer.Option(help="Of a run: whose answers.")] = "footnote",
-    limit: Annotated[int | None, typer.Option(min=1, help="Judge so many answers only, spread evenly.")] = None,
+    limit: Limit = None,
     run: RunName = None,
     fresh: Fresh = False,
     as_json: AsJson = False,
@@ -162,9 +166,7 @@ def eval_faithfulness(
         typer.Argument(metavar="SET...", help="Claims with labels: files like claims.jsonl, or directories with one."),
     ],
     baselines: Annotated[bool, typer.Option("--baselines", help="Compare with plainer measures, too.")] = False,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Check so many claims of each set only, spread evenly.")
-    ] = None,
+    limit: Limit = None,
     run: RunName = None,
     fresh: Fresh = False,
     as_json: AsJson = False,
