@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rag import sentences
-from rag.align import STOP, Side, key, pair, side
+from rag.align import STOP, Side, key, pair, side, stem, words
 from rag.checkable import why_not
 from rag.evidence import Blend, Values, figures, missing_names, missing_numbers, read_blends, strongest, verbatim
 from rag.scorer import OpenVINOScorer, Scorer
@@ -43,7 +43,8 @@ NAMED = 3
 """Words that a reason names at most."""
 SHORT = 4
 """An answer of fewer words is read together with its question."""
-LATIN = re.compile(r"[^\W\d_]")
+MARK = re.compile(r"(?:[-*•●◦▪–]|\d{1,3}[.)])\s+")
+"""What a point of a list begins with: nothing that is claimed."""
 
 
 class Support(NamedTuple):
@@ -95,6 +96,8 @@ class _Part(NamedTuple):
     claim: int
     text: str
     side: Side
+    own: frozenset[str]
+    """Stems of a few words that are read with their question; empty for a sentence that stands by itself."""
 
 
 class _Beside(NamedTuple):
@@ -143,13 +146,15 @@ class Verifier:
 
     def _parts(self, claims: Sequence[str], reasons: Sequence[str], question: str) -> list[_Part]:
         texts = [
-            (number, _in_full(part, question))
+            (number, *_in_full(part, question))
             for number, claim in enumerate(claims)
             if not reasons[number]
             for part in _split(claim)
         ]
-        encoded = self._encoder.encode([text for _, text in texts])
-        return [_Part(number, text, side(text, its)) for (number, text), its in zip(texts, encoded, strict=True)]
+        encoded = self._encoder.encode([text for _, text, _ in texts])
+        return [
+            _Part(number, text, side(text, its), own) for (number, text, own), its in zip(texts, encoded, strict=True)
+        ]
 
     def _beside(self, parts: Sequence[_Part], passages: Sequence[Passage]) -> list[list[_Beside]]:
         """Every part beside the passages that come nearest to it."""
@@ -176,7 +181,7 @@ class Verifier:
     def _verdict(self, part: _Part, passages: Sequence[Passage], beside: Sequence[_Beside]) -> Verdict:
         supports = []
         for each in beside:
-            score = self._blend.probability(each.values)
+            score = self._blend.probability(each.values) * _found(part.own, passages[each.passage])
             if len(part.side.keys) >= VERBATIM_WORDS and verbatim(part.text, _whole(passages[each.passage])):
                 score = max(score, VERBATIM)
             supports.append((Support(score, each.passage, *each.span), each.faults))
@@ -228,13 +233,21 @@ def _split(claim: str) -> list[str]:
         parts = [part.strip() for part in re.split(r"(?<=[a-z0-9)][ ][.!?])\s|(?<=[a-z]{3}[.!?])\s", text)]
     else:
         parts = [text[start:end] for start, end in sentences.split(text)]
-    return [part for part in parts if part and not why_not(part)]
+    bare = (MARK.sub("", part, count=1) if MARK.match(part) else part for part in parts)
+    return [part for part in bare if part and not why_not(part)]
 
 
-def _in_full(part: str, question: str) -> str:
-    """A few words that answer a question, with the question."""
+def _in_full(part: str, question: str) -> tuple[str, frozenset[str]]:
+    """A few words that answer a question, with the question; and their own stems."""
     asked = question.strip()
-    return f"{asked.rstrip('?')}? {part}" if asked and len(part.split()) < SHORT else part
+    if not asked or len(part.split()) >= SHORT:
+        return part, frozenset()
+    return f"{asked.rstrip('?')}? {part}", frozenset(map(stem, set(words(part)) - STOP))
+
+
+def _found(own: frozenset[str], passage: Passage) -> float:
+    """The share of a few words that stand in a passage: those of their question may stand there without them."""
+    return len(own & set(map(stem, words(_whole(passage))))) / len(own) if own else 1.0
 
 
 def _whole(passage: Passage) -> str:

@@ -157,6 +157,20 @@ def test_a_few_words_are_read_with_their_question(verifier: Verifier) -> None:
     assert asked.supports[0].passage == 1
 
 
+def test_a_few_words_that_stand_nowhere_do_not_live_on_their_question(verifier: Verifier) -> None:
+    """A heading often is the question itself."""
+    passages = [Passage("To change the port, run footnote chat --port 8080.", "How do I change the port?")]
+    right, wrong = verifier.check(["footnote chat", "php footnote_php"], passages, "How do I change the port?")
+    assert right.score >= 0.5
+    assert wrong.score < 0.3
+
+
+@pytest.mark.parametrize("mark", ["1. ", "2) ", "- ", "• ", "12. "])
+def test_the_mark_of_a_list_is_not_part_of_what_is_claimed(verifier: Verifier, mark: str) -> None:
+    claim, passages = "A blue whale eats 4 tonnes of krill a day.", [Passage(WHALES)]
+    assert verifier.check([mark + claim], passages) == verifier.check([claim], passages)
+
+
 def test_the_words_of_a_passage_are_supported_whatever_the_model_says() -> None:
     class Doubter(FlagScorer):
         def score(self, pairs: Sequence[Pair]) -> list[Scored]:
