@@ -39,7 +39,7 @@ setup: $(RUNTIME) ## install what using Footnote takes, into .venv
 setup-dev: $(DEV) ## install what testing and changing it takes, too
 
 run: setup ## set up, index docs/, and serve the chat page (PORT=8080 for another port)
-	@$(BIN)/footnote ingest docs
+	@$(BIN)/footnote ingest docs/*.md
 	@$(BIN)/footnote chat $(if $(findstring command line,$(origin PORT)),--port $(PORT))
 
 test: setup-dev ## set up, and run every test (ARGS="-k settings" for pytest)

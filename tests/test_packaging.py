@@ -463,7 +463,7 @@ def test_run_reads_the_docs_and_then_serves(machine: Machine) -> None:
         lines = machine.make("-n", "run", *arguments).stdout.splitlines()
         return [line.strip() for line in lines if line.startswith(".venv/bin/footnote")]
 
-    assert commands() == [".venv/bin/footnote ingest docs", ".venv/bin/footnote chat"]
+    assert commands() == [".venv/bin/footnote ingest docs/*.md", ".venv/bin/footnote chat"]
     assert commands("PORT=8080")[1] == ".venv/bin/footnote chat --port 8080"
 
 
