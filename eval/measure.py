@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from eval import answers, faithfulness, importers, judges, retrieval
+from eval import answers, faithfulness, importers, judges, retrieval, tuned
 from eval import judge as judging
 from eval.baselines import open_baselines
 from eval.cases import read_qa, read_retrieval, spread
 from eval.claim_sets import Trained, read_sets
 from eval.corpus import Say
+from eval.gains import CONDITIONS
 from eval.run import RUN, Finished, Run, name_of, read_run
+from rag.answer import Rag
 from rag.embed import open_embedder
 from rag.finetune.recipe import BLEND
+from rag.llm import LLM
 from rag.settings import Settings
 from rag.verify import open_checker
 
@@ -83,6 +86,46 @@ def measure_answers(
     with answers.asking(settings, data, say) as rag:
         run = _begin(settings, "answers", answers.made_of(rag, data, systems), name, fresh)
         answers.evaluate(rag, data, run, systems, say)
+    return read_run(str(run.directory), settings)
+
+
+def measure_tuned(
+    settings: Settings,
+    base_llm: LLM,
+    tuned_llm: LLM,
+    path: Path,
+    say: Say,
+    held_out: Collection[str] = (),
+    limit: int | None = None,
+    name: str | None = None,
+    fresh: bool = False,
+    oracle: bool = True,
+) -> Finished:
+    """How much better a tuned model answers than the one that it was made from.
+
+    Args:
+        settings: how answers are made; the run is kept under their home directory.
+        base_llm: the model as it came.
+        tuned_llm: the tuned one.
+        path: see `measure_answers`.
+        say: told how far it is.
+        held_out: ask only about these documents, of which the tuned model has learned nothing; about all without any.
+        limit: ask so many questions of those only, evenly spread.
+        name: see `measure_retrieval`.
+        fresh: see `measure_retrieval`.
+        oracle: ask with nothing but the right documents, too.
+
+    Raises:
+        EvalError: the data cannot be used, no question is about what was held out, or a run is in the way.
+        FootnoteError: the corpus cannot be indexed, or the checker cannot be loaded.
+    """
+    data = tuned.about(read_qa(path), held_out)
+    data = replace(data, questions=spread(data.questions, limit))
+    conditions = [each for each in CONDITIONS if oracle or each != answers.ORACLE]
+    with answers.asking(settings, data, say) as opened:
+        one, two = (Rag(settings, opened.embedder, opened.store, llm, opened.checker) for llm in (base_llm, tuned_llm))
+        run = _begin(settings, tuned.KIND, tuned.made_of(one, two, data, conditions), name, fresh)
+        tuned.evaluate(one, two, data, run, say, conditions)
     return read_run(str(run.directory), settings)
 
 

@@ -93,6 +93,22 @@ def strictness(rows: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure)
 
 
+def losses(history: Sequence[Mapping[str, Any]]) -> str:
+    """Over the steps of a training: the loss on what it learned from, smoothed, and on what was held out."""
+    figure, axes = _canvas(3.6)
+    steps, values = [each["step"] for each in history], [each["loss"] for each in history]
+    near = [values[max(0, i - 4) : i + 5] for i in range(len(values))]
+    axes.plot(steps, values, ".", color=COLOURS[0], alpha=0.3, markersize=4)
+    axes.plot(steps, [sum(each) / len(each) for each in near], color=COLOURS[0], label="learned from")
+    held = [each for each in history if each["held"] is not None]
+    at, left = [each["step"] for each in held], [each["held"] for each in held]
+    axes.plot(at, left, "o-", color=COLOURS[1], label="held out")
+    axes.set(xlabel="step", ylabel="loss, nats a token")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="best", frameon=False)
+    return _svg(figure)
+
+
 def _colours(n: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(n)]
 

@@ -142,7 +142,7 @@ class Rag:
             yield Finished(_abstained(question, hits, Timings(retrieve_ms, total=clock.total()), searched))
             return
         llm, checker = self.llm, self.checker
-        budget, decline = self.settings.prompt_tokens, not self.settings.bundled_llm
+        budget, decline = self.settings.prompt_tokens, llm.tuned or not self.settings.bundled_llm
         messages, used = build(question, history, hits, budget, llm.count_tokens, decline)
         yield Retrieved(used, searched)
         clock.lap()

@@ -1,6 +1,6 @@
 """Turns weights from the form they come in into the form that runs fast here. Run as a child process by `rag.weights`.
 
-    python -m rag.convert RECIPE SOURCE TARGET
+    python -m rag.convert RECIPE SOURCE TARGET [ADAPTER]
 
 Kept out of the serving process because it needs torch and nncf, which a server does not. Knows nothing about
 the cache or about what is done with the result.
@@ -133,15 +133,15 @@ def checker(source: Path, target: Path) -> None:
     ov.save_model(converted, target / "model.xml", compress_to_fp16=False)
 
 
-def llm_q8(source: Path, target: Path) -> None:
+def llm_q8(source: Path, target: Path, adapter: Path | None = None) -> None:
     """A GGUF of any quantisation -> Q8_0 GGUF, and beside it the OpenVINO model that GenAI makes of it, rearranged.
 
-    OpenVINO GenAI mis-reads Q4_1 weights; Q8_0 is read right.
+    With an adapter, it is merged. OpenVINO GenAI mis-reads Q4_1 weights; Q8_0 is read right.
     """
     import openvino as ov
     import openvino_genai
 
-    repack(source, target / "model.gguf")
+    repack(source, target / "model.gguf", adapter)
     made = target / "made"
     made.mkdir()
     (made / "model.gguf").symlink_to(target / "model.gguf")
@@ -200,11 +200,23 @@ def _q8_weights(matmul: Any) -> tuple[Any, Any] | None:
     return (node.data.astype(np.int16) - Q8_ZERO).astype(np.int8), beside["Multiply"].data
 
 
-def repack(source: Path, target: Path) -> None:
-    """Copy a GGUF with its metadata, every quantised matrix turned to Q8_0; vectors stay in fp32."""
+def repack(source: Path, target: Path, adapter: Path | None = None) -> None:
+    """Copy a GGUF with its metadata, every quantised matrix turned to Q8_0; vectors stay in fp32.
+
+    Args:
+        source: the GGUF.
+        target: the file to write.
+        adapter: directory of a PEFT LoRA adapter that is merged into the matrices on the way.
+
+    Raises:
+        ValueError: something of the adapter has no place in the GGUF.
+    """
     import gguf
 
+    from rag.lora import additions
+
     reader = gguf.GGUFReader(source)
+    added = additions(adapter, reader) if adapter else {}
     architecture = reader.fields["general.architecture"].contents()
     writer = gguf.GGUFWriter(target, architecture)
     for name, field in reader.fields.items():
@@ -217,10 +229,12 @@ def repack(source: Path, target: Path) -> None:
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     q8 = gguf.GGMLQuantizationType.Q8_0
     for tensor in reader.tensors:
-        if tensor.tensor_type in (q8, gguf.GGMLQuantizationType.F32):
+        its = added.get(tensor.name)
+        if its is None and tensor.tensor_type in (q8, gguf.GGMLQuantizationType.F32):
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
         else:
             values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            values = values + its.product() if its else values
             writer.add_tensor(tensor.name, gguf.quants.quantize(values, q8), raw_dtype=q8)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -228,7 +242,7 @@ def repack(source: Path, target: Path) -> None:
     writer.close()
 
 
-def llm_safetensors(source: Path, target: Path) -> None:
+def llm_safetensors(source: Path, target: Path, adapter: Path | None = None) -> None:
     """A GGUF -> safetensors in fp32 with a right tokenizer, for transformers (which reads a GGUF in 20 s)."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -237,8 +251,25 @@ def llm_safetensors(source: Path, target: Path) -> None:
     # The weights are plain fp32 by now, but the model still counts as a GGUF one, which transformers refuses to save.
     model.hf_quantizer = None
     del model.config.quantization_config
-    model.save_pretrained(target)
+    _merged(model, adapter).save_pretrained(target)
     tokenizer_of_gguf(source).save_pretrained(target)
+
+
+def llm_merged(source: Path, target: Path, adapter: Path | None = None) -> None:
+    """A model in the hub's layout -> the same with an adapter merged, in the precision that it has."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(source, local_files_only=True, dtype="auto")
+    _merged(model, adapter).save_pretrained(target)
+    AutoTokenizer.from_pretrained(source, local_files_only=True).save_pretrained(target)
+
+
+def _merged(model: Any, adapter: Path | None) -> Any:
+    if adapter is None:
+        return model
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
 
 
 def tokenizer_of_gguf(source: Path) -> Any:
@@ -276,20 +307,21 @@ def tokenizer_of_gguf(source: Path) -> Any:
 
 
 # A recipe's number goes up when its result changes, so that old conversions are made anew.
-RECIPES: dict[str, Callable[[Path, Path], None]] = {
+RECIPES: dict[str, Callable[..., None]] = {
     "embedder-fp32-1": embedder_fp32,
     "embedder-int8-1": embedder_int8,
     "checker-1": checker,
     "llm-q8-1": llm_q8,
     "llm-safetensors-1": llm_safetensors,
+    "llm-merged-1": llm_merged,
 }
 
 
 def main(arguments: list[str]) -> None:
     """Run one recipe; the weights are local, so hubs and telemetry are switched off."""
-    recipe, source, target = arguments
+    recipe, *paths = arguments
     os.environ.update(HF_HUB_OFFLINE="1", OPENVINO_TELEMETRY="0", NNCF_TELEMETRY="0", TOKENIZERS_PARALLELISM="false")
-    RECIPES[recipe](Path(source), Path(target))
+    RECIPES[recipe](*map(Path, paths))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@
     ├── IngestError
     │   └── ParseError        a file that cannot be read
     ├── BenchError            a benchmark that cannot run
+    ├── FinetuneError         a training that cannot run, or a model that cannot be used for it
     └── EvalError             an evaluation whose data cannot be used
 
 `ui/cli.py` prints them on one line and exits with 1; nothing else catches `FootnoteError` to go on silently.
@@ -101,3 +102,7 @@ class BenchError(FootnoteError):
 
 class EvalError(FootnoteError):
     """An evaluation whose data cannot be used."""
+
+
+class FinetuneError(FootnoteError):
+    """A training that cannot run: its data, its run or its model cannot be used."""

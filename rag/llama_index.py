@@ -200,6 +200,7 @@ class LlamaIndexLLM:
 
     def __init__(self, llm: BaseLLM, count_tokens: Callable[[str], int] | None = None) -> None:
         self._llm, self._count = llm, count_tokens
+        self.tuned = True
         name = llm.metadata.model_name
         self.name = llm.class_name() if name == "unknown" else name
 

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from rag.adapters import Adapter, find_adapter
 from rag.aside import aside
 from rag.embed import cuda
 from rag.errors import LLMError, LLMUnreachable, SettingsError
@@ -25,7 +26,9 @@ class LLM(Protocol):
     """What writes answers."""
 
     name: str
-    """Model name, with the weights' hash where they are local."""
+    """Model name, with the weights' hash where they are local, and the adapter's version where there is one."""
+    tuned: bool
+    """True where it was tuned to answer from passages and to decline."""
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a text takes; an estimate on the high side where the tokenizer is not at hand."""
@@ -46,18 +49,23 @@ def open_llm(settings: Settings) -> LLM:
         SettingsError: settings that do not go together.
     """
     backend = settings.llm_backend
-    if backend == "auto":
-        backend = (
-            "openai" if settings.llm_base_url else "transformers" if cuda() or settings.llm_adapter else "openvino"
-        )
-    if backend == "openai":
+    if backend == "openai" or (backend == "auto" and settings.llm_base_url):
         return OpenAILLM(settings)
     weights = find_llm(settings.llm_model)
-    if backend == "transformers":
-        return TransformersLLM(weights, settings)
-    if settings.llm_adapter:
-        raise SettingsError("llm_adapter needs llm_backend `transformers` (found `openvino`); change one of the two")
-    return OpenVINOLLM(weights, settings)
+    adapter = find_adapter(settings, weights)
+    fits = adapter is None or (adapter.merges and weights.path.suffix == ".gguf")
+    if backend == "transformers" or (backend == "auto" and (cuda() or not fits)):
+        return TransformersLLM(weights, settings, adapter)
+    if not fits:
+        raise SettingsError(
+            "llm_backend `openvino` takes LoRA adapters of GGUF files only; set llm_backend to `transformers`, "
+            "or llm_adapter to `none`"
+        )
+    return OpenVINOLLM(weights, settings, adapter)
+
+
+def _named(weights: Weights, adapter: Adapter | None) -> str:
+    return f"{weights.id}+{adapter.id}" if adapter else weights.id
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
@@ -100,20 +108,20 @@ def _stream_from_thread(generate: Callable[[Callable[[str], bool]], None]) -> Ge
 class OpenVINOLLM:
     """OpenVINO GenAI on the CPU: a GGUF (repacked to Q8_0 once), or a directory with an exported OpenVINO model."""
 
-    def __init__(self, weights: Weights, settings: Settings) -> None:
+    def __init__(self, weights: Weights, settings: Settings, adapter: Adapter | None = None) -> None:
         import openvino_genai
 
         folder = weights.path
         if folder.suffix == ".gguf":
-            why = f"repacking the language model {weights.name} to Q8_0 for OpenVINO"
-            folder = converted("llm-q8-1", weights, settings.cache_dir, why)
+            why = f"repacking the language model {_named(weights, adapter)} to Q8_0 for OpenVINO"
+            folder = converted("llm-q8-1", weights, settings.cache_dir, why, *_merging(adapter))
         elif not (folder / "openvino_model.xml").exists():
             raise LLMError(
                 f"{folder} holds no GGUF and no OpenVINO model; give a GGUF file, or set llm_backend to `transformers`"
             )
         self.folder = folder
         """Where the model that runs is; a repacked GGUF is `model.gguf` in it."""
-        self.name = weights.id
+        self.name, self.tuned = _named(weights, adapter), adapter is not None
         self._lock = threading.Lock()
         cores = settings.cores
         self._pipeline = aside(lambda: openvino_genai.LLMPipeline(str(folder), "CPU", INFERENCE_NUM_THREADS=cores))
@@ -184,26 +192,22 @@ def _streamer(tokenizer: Any, emit: Callable[[str], bool]) -> Any:
 class TransformersLLM:
     """transformers, on CUDA where there is one, with an optional PEFT adapter."""
 
-    def __init__(self, weights: Weights, settings: Settings) -> None:
+    def __init__(self, weights: Weights, settings: Settings, adapter: Adapter | None = None) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        if settings.llm_adapter and not (Path(settings.llm_adapter) / "adapter_config.json").exists():
-            raise SettingsError(
-                f"llm_adapter: no adapter_config.json in {settings.llm_adapter}; give the directory of a PEFT adapter"
-            )
         folder = weights.path
         if folder.suffix == ".gguf":
             why = f"converting the language model {weights.name} to safetensors"
             folder = converted("llm-safetensors-1", weights, settings.cache_dir, why)
         on_gpu = cuda()
         dtype = torch.bfloat16 if on_gpu else torch.float32
-        self.name = weights.id
+        self.name, self.tuned = _named(weights, adapter), adapter is not None
         self._lock = threading.Lock()
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype)
-        if settings.llm_adapter:
-            model, self.name = _adapted(model, settings.llm_adapter), f"{self.name}+{Path(settings.llm_adapter).name}"
+        if adapter:
+            model = _adapted(model, adapter)
         self._model = model.to("cuda" if on_gpu else "cpu").eval()
         self._settings = settings
 
@@ -246,12 +250,19 @@ class TransformersLLM:
             )
 
 
-def _adapted(model: Any, adapter: str) -> Any:
+def _merging(adapter: Adapter | None) -> tuple[Path | None, str]:
+    return (adapter.path, adapter.sha256) if adapter else (None, "")
+
+
+def _adapted(model: Any, adapter: Adapter) -> Any:
+    from peft import PeftModel
+
     try:
-        from peft import PeftModel
-    except ImportError:
-        raise LLMError("llm_adapter needs peft, which is not installed; run `pip install peft`") from None
-    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        adapted = PeftModel.from_pretrained(model, str(adapter.path))
+    except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise LLMError(f"the adapter {adapter.path} does not fit the language model: {said}") from None
+    return adapted.merge_and_unload() if adapter.merges else adapted
 
 
 class OpenAILLM:
@@ -262,7 +273,7 @@ class OpenAILLM:
 
         if not settings.llm_base_url:
             raise SettingsError("llm_backend `openai` needs llm_base_url, such as http://localhost:8000/v1; set it")
-        self._settings = settings
+        self._settings, self.tuned = settings, True
         self._client = openai.OpenAI(
             base_url=settings.llm_base_url,
             api_key=settings.llm_api_key.get_secret_value() or "none",

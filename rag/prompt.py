@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from rag.errors import QuestionError
 from rag.types import Hit, Message
 
+PROMPT = 1
+"""Goes up when the messages that `build` makes change: a model is tuned to one form of them."""
 ABSTENTION = "I can't find the answer to that in your documents."
 SYSTEM = "Use only the passages to answer the question. Reply with one or two short sentences and nothing else."
 DECLINE = f" If the passages do not hold the answer, reply: {ABSTENTION}"
-"""Left out for the bundled model, which never declines and answers worse with it (see docs/experiments.md)."""
+"""Left out for the bundled model as it came, which never declines and answers worse with it (docs/experiments.md)."""
 HISTORY_SHARE = 4
 """At most a quarter of the budget goes to earlier turns: the passages matter more."""
 PER_MESSAGE = 8

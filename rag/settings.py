@@ -105,7 +105,10 @@ class Settings(BaseSettings):
         "bundled",
         description="Language model: `bundled`, a GGUF file, a directory, a downloaded hub id, or the server's model name.",
     )
-    llm_adapter: str = Field("", description="Directory of a PEFT adapter, for the `transformers` backend.")
+    llm_adapter: str = Field(
+        "",
+        description="Adapter of the language model: empty for the version in use (`footnote finetune list`), another version, `none`, or the directory of a PEFT adapter.",
+    )
     llm_base_url: str = Field("", description="OpenAI-compatible server, such as `http://localhost:8000/v1`.")
     llm_api_key: SecretStr = Field(SecretStr(""), description="API key of that server.")
     llm_timeout: float = Field(60.0, gt=0, description="Seconds to wait for that server.")

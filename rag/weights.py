@@ -120,14 +120,15 @@ def _weights(name: str, path: Path) -> Weights:
         files = [file for file in files if file.suffix == ".safetensors"]
     if not files or not all(file.is_file() for file in files):
         raise WeightsError(f"no weights ({', '.join(WEIGHT_SUFFIXES)}) in {path}; give a directory that holds some")
-    digests = [_sha256(file) for file in files]
+    digests = [sha256_of(file) for file in files]
     if len(digests) == 1:
         return Weights(name, path, digests[0])
     listing = "\n".join(f"{digest}  {file.name}" for digest, file in zip(digests, files, strict=True))
     return Weights(name, path, hashlib.sha256(listing.encode()).hexdigest())
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The hash of a file of weights. Raises WeightsError: it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -135,7 +136,9 @@ def _sha256(path: Path) -> str:
         raise WeightsError(f"weights at {path} cannot be read: {error.strerror}; mend its permissions") from None
 
 
-def converted(recipe: str, weights: Weights, cache: Path, why: str) -> Path:
+def converted(
+    recipe: str, weights: Weights, cache: Path, why: str, adapter: Path | None = None, adapter_sha256: str = ""
+) -> Path:
     """The directory of converted weights, made on first use by a child process running `rag.convert`.
 
     The child writes under a temporary name that is renamed when it has finished, so an interrupted conversion
@@ -146,21 +149,24 @@ def converted(recipe: str, weights: Weights, cache: Path, why: str) -> Path:
         weights: what to convert.
         cache: directory of all conversions.
         why: what is going on, for the log line.
+        adapter: directory of a PEFT adapter that is merged on the way; only recipes of language models take one.
+        adapter_sha256: of the adapter's weights.
 
     Raises:
         WeightsError: the conversion failed; the message holds its last line.
     """
-    target = cache / f"{recipe}-{weights.name}-{weights.sha256[:16]}"
+    assert adapter is None or adapter_sha256, "conversions with other adapters would take each other's place"
+    merged = f"-{adapter_sha256[:12]}" if adapter else ""
+    target = cache / f"{recipe}-{weights.name}-{weights.sha256[:16]}{merged}"
     if target.exists():
         return target
     log.info("%s (once; kept in %s)", why, cache)
     temporary = _temporary(target)
-    command = [sys.executable, "-m", "rag.convert", recipe, str(weights.path), str(temporary)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode != 0:
+    try:
+        convert(recipe, weights, temporary, adapter)
+    except WeightsError:
         shutil.rmtree(temporary, ignore_errors=True)
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise WeightsError(f"converting {weights.name} ({recipe}) failed: {lines[-1]}; free disk and memory, try again")
+        raise
     try:
         temporary.rename(target)
     except OSError:
@@ -169,6 +175,21 @@ def converted(recipe: str, weights: Weights, cache: Path, why: str) -> Path:
         if not target.exists():
             raise
     return target
+
+
+def convert(recipe: str, weights: Weights, folder: Path, adapter: Path | None = None) -> None:
+    """Run a recipe of `rag.convert` in a child process, which writes into a directory.
+
+    Raises:
+        WeightsError: it failed, and left there what it had written; the message holds its last line.
+    """
+    command = [sys.executable, "-m", "rag.convert", recipe, str(weights.path), str(folder)]
+    done = subprocess.run(  # noqa: S603
+        [*command, str(adapter)] if adapter else command, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise WeightsError(f"converting {weights.name} ({recipe}) failed: {lines[-1]}; free disk and memory, try again")
 
 
 def _temporary(target: Path) -> Path:

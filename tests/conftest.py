@@ -148,6 +148,7 @@ class ParrotLLM:
     """Says the first passage's first sentence, word by word, or what it is told to say. Remembers what it was asked."""
 
     name = "parrot"
+    tuned = False
 
     def __init__(self, says: str = "", fails: str = "") -> None:
         self.says, self.fails = says, fails

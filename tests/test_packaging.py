@@ -117,7 +117,7 @@ def test_what_the_dependencies_bring_along_is_pinned_too() -> None:
     assert not missing, "installed, but not in constraints.txt: run make lock"
 
 
-LATER = {"peft": "gpu", "ray": "cluster"}
+LATER = {"ray": "cluster"}
 """What is imported only where its extra is installed, besides what the benchmarks' peers take."""
 BROUGHT = {"starlette": "fastapi"}
 """What a dependency always brings, being made of it."""
@@ -149,7 +149,7 @@ def test_what_is_imported_is_declared() -> None:
 
 
 def test_the_extras_are_there() -> None:
-    assert {"gpu", "cluster", "test", "dev"} <= set(PROJECT["project"]["optional-dependencies"])
+    assert {"cluster", "test", "dev"} <= set(PROJECT["project"]["optional-dependencies"])
 
 
 def test_the_console_script_leads_to_a_function() -> None:
@@ -176,7 +176,7 @@ def test_an_installed_footnote_has_every_file_that_a_checkout_has() -> None:
         (package, str(path.relative_to(folder)))
         for package in packages
         for folder in [ROOT / package.replace(".", "/")]
-        for path in [*folder.iterdir(), *(folder / "checker").glob("*")]
+        for path in [*folder.iterdir(), *(folder / "checker").glob("*"), *(folder / "tuned").glob("*")]
         if path.is_file() and path.suffix not in {".py", ".pyc"}
     }
     data = PROJECT["tool"]["setuptools"]["package-data"]

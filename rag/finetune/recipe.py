@@ -33,3 +33,30 @@ ALTERED = (QUESTIONS[1]._replace(others=True), QUESTIONS[2]._replace(others=True
 MEASURED = (*BLEND, "lfqa-dev", "qags-xsum")
 """Sets that the checker is measured on; while it is, the regression is one that was fitted without the set."""
 PAIRS, SEED = 46_000, 0
+
+
+class Grounded(NamedTuple):
+    """A set that the language model is tuned on, and how much of it."""
+
+    name: str
+    held_out: float = 0.0
+    """Share of its documents that nothing is learned from; `footnote finetune evaluate` asks about those."""
+    validation: int = 0
+    """Documents (of a title together) that training is only measured on."""
+    asked: int = 0
+    """Sheets that begin with a person's question."""
+    made: int = 0
+    """Sheets that begin with a question made by rule."""
+    by_rule: int = 14
+    """Questions made by rule in a sheet, at most."""
+
+
+GROUNDED = (
+    Grounded("qa-xquad-en", held_out=0.5, validation=2, asked=130, made=10, by_rule=9),
+    Grounded("qa-covid-qa", held_out=0.2, validation=6, asked=70, made=20),
+    Grounded("qa-pubmedqa", validation=20, made=20),
+    Grounded("wice-claim-dev", made=20),
+    Grounded("factcheck-gpt", made=20),
+)
+"""What the adapter that ships has learned from: of sets of labelled claims, the contexts alone."""
+TUNED_SEED = 0

@@ -426,7 +426,8 @@ def opened() -> dict[str, Any]:
 @pytest.fixture
 def openvino(real_settings: Settings, opened: dict[str, Any]) -> OpenVINOLLM:
     if "openvino" not in opened:
-        opened["openvino"] = open_llm(real_settings.model_copy(update={"max_new_tokens": 48}))
+        plain = {"max_new_tokens": 48, "llm_adapter": "none"}  # the tuned one tells no stories
+        opened["openvino"] = open_llm(real_settings.model_copy(update=plain))
     llm = opened["openvino"]
     assert isinstance(llm, OpenVINOLLM)
     return llm
@@ -476,7 +477,8 @@ def test_tokens_are_counted_by_the_models_own_tokenizer(openvino: OpenVINOLLM) -
 
 @pytest.mark.slow
 def test_transformers_writes_what_openvino_writes(real_settings: Settings, openvino: OpenVINOLLM) -> None:
-    settings = real_settings.model_copy(update={"llm_backend": "transformers", "max_new_tokens": 12})
+    changes = {"llm_backend": "transformers", "llm_adapter": "none", "max_new_tokens": 12}
+    settings = real_settings.model_copy(update=changes)
     llm = open_llm(settings)
     assert isinstance(llm, TransformersLLM)
     ours = written(llm)

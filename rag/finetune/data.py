@@ -1,0 +1,225 @@
+"""Documents and questions -> sheets to learn from: passages as the retriever returns them, and what is asked of them.
+
+A question whose passage was not found, or was taken out, is one to decline: what is right depends on the passages
+alone. Knows nothing about files, models or how sheets are learned.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+from rag import sentences
+from rag.align import WORD
+from rag.finetune.questions import questions
+from rag.finetune.sheets import Asked, Sheet, Shown
+from rag.types import Hit
+
+Search = Callable[[str, int], Sequence[Hit]]
+"""A question and how many passages -> the best ones."""
+Supported = Callable[[str, str, Sequence[Hit]], bool]
+"""Question, answer, passages -> whether the checker finds the answer in them."""
+
+PASSAGES = (3, 3, 4)
+"""How many passages a sheet has."""
+SPARE = 4
+"""Passages beyond those that are searched for, to fill the places of what is taken out."""
+TAKEN_OUT = 0.3
+"""How often the passages that hold the answer to a sheet's first question are taken out."""
+SHUFFLED = 0.6
+"""How often passages stand in another order than the retriever's."""
+DECLINED = 0.35
+"""Questions to decline for each answered one, about."""
+TRIES = 4
+"""Sheets that are begun for each that is wanted, at most: some questions find nothing."""
+
+
+class Wanted(NamedTuple):
+    """A question that somebody answered."""
+
+    question: str
+    answer: str
+    """As it stands in a document; empty for a question that the documents do not answer."""
+    documents: tuple[str, ...]
+    """Those that hold the answer; empty where nobody knows."""
+    kind: str = "person"
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Documents that can be searched, and questions about them."""
+
+    name: str
+    documents: Mapping[str, str]
+    """Id -> text."""
+    search: Search
+    wanted: Sequence[Wanted] = ()
+    vocabulary: frozenset[str] = field(default_factory=frozenset)
+    supported: Supported | None = None
+    """Looks at questions made by rule, where the answers should be checked."""
+
+    @classmethod
+    def of(cls, name: str, documents: Mapping[str, str], search: Search, **more: object) -> Corpus:
+        """With the words of the documents as vocabulary."""
+        vocabulary = frozenset(word.lower() for text in documents.values() for word in WORD.findall(text))
+        return cls(name, documents, search, vocabulary=vocabulary, **more)  # type: ignore[arg-type]
+
+
+class Amounts(NamedTuple):
+    """How much of what is made."""
+
+    asked: int = 0
+    """Sheets that begin with a person's question; no question begins two."""
+    made: int = 0
+    """Sheets that begin with a question made by rule."""
+    by_rule: int = 9
+    """Questions made by rule in a sheet, at most."""
+    people: int = 24
+    """People's questions in a sheet, at most."""
+
+
+def sheets(corpus: Corpus, amounts: Amounts, seed: int) -> Iterator[Sheet]:
+    """Sheets of a corpus. The same input gives the same sheets.
+
+    Args:
+        corpus: what to ask about.
+        amounts: how much of what.
+        seed: of everything that is random.
+    """
+    maker = _Maker(corpus, amounts, random.Random(f"{seed}-{corpus.name}"))  # noqa: S311 - no secret
+    yield from maker.by_people()
+    yield from maker.by_rule()
+
+
+class _Maker:
+    def __init__(self, corpus: Corpus, amounts: Amounts, rng: random.Random) -> None:
+        self._corpus, self._amounts, self._random = corpus, amounts, rng
+        self._by_document: dict[str, list[Wanted]] = {}
+        for each in corpus.wanted:
+            for document in each.documents:
+                self._by_document.setdefault(document, []).append(each)
+        self._documents = {id_: text for id_, text in corpus.documents.items() if text.strip()}
+        self._ids = sorted(self._documents)
+        self._sentences: dict[str, list[str]] = {}
+
+    def by_people(self) -> Iterator[Sheet]:
+        """Sheets that begin with people's questions."""
+        wanted = self._random.sample(list(self._corpus.wanted), len(self._corpus.wanted))
+        yield from islice(filter(None, map(self._sheet, wanted)), self._amounts.asked)
+
+    def by_rule(self) -> Iterator[Sheet]:
+        """Sheets about sentences drawn from the documents."""
+        made = 0
+        for _ in range(TRIES * self._amounts.made if self._ids else 0):
+            if made == self._amounts.made:
+                return
+            document = self._random.choice(self._ids)
+            asked = self._asked_about(self._drawn(document))
+            if asked and (sheet := self._sheet(Wanted(*asked, (document,), "rule"))):
+                made += 1
+                yield sheet
+
+    def _sheet(self, first: Wanted) -> Sheet | None:
+        """A sheet that begins with a question; None where it is of no use."""
+        k = self._random.choice(PASSAGES)
+        found = self._corpus.search(first.question, k + SPARE)
+        holding = [hit for hit in found if _holds(hit, first)]
+        if not found or (first.kind == "rule" and not any(hit in holding for hit in found[:k])):
+            return None
+        out = bool(holding) and self._random.random() < TAKEN_OUT
+        hits = [hit for hit in found if not (out and hit in holding)][:k]
+        if self._random.random() < SHUFFLED:
+            self._random.shuffle(hits)
+        asked = [each for each in (self._judged(first, hits), *self._people(first, hits), *self._rules(hits)) if each]
+        kept = {each.question.lower(): each for each in reversed(asked)}
+        return Sheet(tuple(Shown.of(hit.chunk) for hit in hits), tuple(reversed(kept.values()))) if kept else None
+
+    def _judged(self, wanted: Wanted, hits: Sequence[Hit]) -> Asked | None:
+        """A question with what is right to say about these passages; None where that is not clear."""
+        if wanted.answer and any(_holds(hit, wanted) for hit in hits):
+            supported = self._corpus.supported
+            if supported and wanted.kind != "person" and not supported(wanted.question, wanted.answer, hits):
+                return None
+            return self._as_asked(wanted, wanted.answer)
+        about = wanted.documents[0] if wanted.documents else ""
+        partly = any(_overlaps(hit, wanted, about) for hit in hits)
+        return None if wanted.answer and partly else self._as_asked(wanted, "")
+
+    def _as_asked(self, wanted: Wanted, answer: str) -> Asked:
+        document = wanted.documents[0] if wanted.documents else ""
+        return Asked(wanted.question, answer, wanted.kind, self._corpus.name, document)
+
+    def _people(self, first: Wanted, hits: Sequence[Hit]) -> list[Asked]:
+        """Other people's questions about the same documents, or about their neighbours of the same title."""
+        documents = dict.fromkeys(hit.chunk.doc for hit in hits)
+        titles = {hit.chunk.title for hit in hits}
+        about = [each for document in documents for each in self._by_document.get(document, ()) if each != first]
+        judged = [each for each in (self._judged(wanted, hits) for wanted in about) if each]
+        near = [hit.chunk.doc for hit in self._corpus.search(first.question, 12) if hit.chunk.title in titles]
+        away = [
+            each
+            for document in dict.fromkeys(near)
+            if document not in documents
+            for each in self._by_document.get(document, ())
+        ]
+        declined = [each for each in judged if not each.answer]
+        declined += [each for each in (self._judged(wanted, hits) for wanted in away) if each and not each.answer]
+        return self._mixed([each for each in judged if each.answer], declined, self._amounts.people)
+
+    def _rules(self, hits: Sequence[Hit]) -> list[Asked]:
+        """Questions by rule about these passages, and about what else their documents say."""
+        text = " ".join(" ".join(hit.chunk.text.split()) for hit in hits)
+        answered, declined = [], []
+        for hit in hits:
+            inside = [" ".join(hit.chunk.text[a:b].split()) for a, b in sentences.split(hit.chunk.text)]
+            for sentence in self._random.sample(inside, min(5, len(inside))):
+                if made := self._asked_about(sentence):
+                    answered.append(self._judged(Wanted(*made, (hit.chunk.doc,), "rule"), hits))
+            outside = self._drawn(hit.chunk.doc)
+            if outside not in text and (made := self._asked_about(outside)):
+                declined.append(self._judged(Wanted(*made, (hit.chunk.doc,), "rule"), hits))
+        return self._mixed(
+            [each for each in answered if each and each.answer],
+            [each for each in declined if each and not each.answer],
+            self._amounts.by_rule,
+        )
+
+    def _mixed(self, answered: Sequence[Asked], declined: Sequence[Asked], most: int) -> list[Asked]:
+        """So many answered ones at most, and a share of that to decline."""
+        some = self._random.sample(answered, min(most, len(answered)))
+        return some + self._random.sample(declined, min(1 + int(DECLINED * len(some)), len(declined)))
+
+    def _asked_about(self, sentence: str) -> tuple[str, str] | None:
+        made = questions(sentence, self._random, self._corpus.vocabulary)
+        return tuple(self._random.choice(made)) if made else None  # type: ignore[return-value]
+
+    def _drawn(self, document: str) -> str:
+        """A sentence of a document."""
+        if document not in self._sentences:
+            text = self._documents.get(document, "")
+            self._sentences[document] = [" ".join(text[a:b].split()) for a, b in sentences.split(text)] or [""]
+        return self._random.choice(self._sentences[document])
+
+
+def _holds(hit: Hit, wanted: Wanted) -> bool:
+    """True where a passage of the right document has the answer word for word."""
+    right = not wanted.documents or hit.chunk.doc in wanted.documents
+    return right and bool(wanted.answer) and _plain(wanted.answer) in _plain(hit.chunk.with_header)
+
+
+def _overlaps(hit: Hit, wanted: Wanted, about: str) -> bool:
+    """True where a passage may hold the answer after all: its words are there, or part of a long one."""
+    text, answer = _plain(hit.chunk.with_header), _plain(wanted.answer)
+    if answer in text:
+        return True
+    half = answer.split()
+    middle = len(half) // 2
+    parts = (" ".join(half[:middle]), " ".join(half[middle:])) if len(half) > 5 else ()
+    return hit.chunk.doc == about and any(part in text for part in parts)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
