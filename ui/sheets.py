@@ -10,6 +10,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ SHORTEST_CONTEXT = 40
 """Words of a labelled claim's context that is worth asking about."""
 MOST_CONTEXTS, CONTEXT_CHARS = 400, 12_000
 PART = 0.1
-"""Share of the sheets that training is measured on, where a recipe does not say."""
+"""Share of the documents that training is measured on, where a recipe does not say, and of the sheets about them."""
 LIKED = 0.25
 """Share of the sheets of feedback that training is measured on."""
 
@@ -182,9 +183,9 @@ def _of_set(
     say: Say,
 ) -> Made:
     found = []
-    for ids, share in ((parted.train, 1.0), (parted.validation, PART / 2)):
+    for ids, share in ((parted.train, 1.0), (parted.validation, PART)):
         chosen = tuple(entry for entry in entries if entry.id in set(ids))
-        amounts = Amounts(-int(-plan.asked * share), -int(-plan.made * share), plan.by_rule)
+        amounts = Amounts(ceil(plan.asked * share), ceil(plan.made * share), plan.by_rule)
         found.append(_sheets(settings, embedder, plan.name, chosen, questions, amounts, seed, say) if chosen else [])
     card = {
         "name": plan.name,

@@ -73,8 +73,7 @@ def compare(
         kept = () if everything else held_out(model.note.get("data", {}), path.resolve().name)
         what = f"questions about {len(kept):,} documents that were held out" if kept else "all questions"
         say(f"{path.name}: {what}")
-        run = f"{model.name}-{path.name}"
-        done = measure_tuned(settings, base, tuned, path, say, kept, limit, run, fresh, oracle)
+        done = measure_tuned(settings, base, tuned, path, say, kept, limit, fresh=fresh, oracle=oracle)
         record["sets"][path.name] = dict(done.summary)
     if model.run:
         model.run.evaluated(record)

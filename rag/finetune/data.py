@@ -7,6 +7,7 @@ alone. Knows nothing about files, models or how sheets are learned.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from rag import sentences
 from rag.align import WORD
-from rag.finetune.questions import questions
+from rag.finetune.questions import Question, questions
 from rag.finetune.sheets import Asked, Sheet, Shown
 from rag.types import Hit
 
@@ -33,8 +34,12 @@ SHUFFLED = 0.6
 """How often passages stand in another order than the retriever's."""
 DECLINED = 0.35
 """Questions to decline for each answered one, about."""
-TRIES = 4
-"""Sheets that are begun for each that is wanted, at most: some questions find nothing."""
+TRIES = 30
+"""Sentences that are drawn for each sheet by rule, at most: few make a question, and some questions find nothing."""
+PER_SENTENCE = 2
+"""Questions by rule about a sentence of a sheet, at most."""
+DRAWN = 6
+"""Sentences that are drawn for each question about what a passage's document says elsewhere, at most."""
 
 
 class Wanted(NamedTuple):
@@ -62,10 +67,17 @@ class Corpus:
     """Looks at questions made by rule, where the answers should be checked."""
 
     @classmethod
-    def of(cls, name: str, documents: Mapping[str, str], search: Search, **more: object) -> Corpus:
+    def of(
+        cls,
+        name: str,
+        documents: Mapping[str, str],
+        search: Search,
+        wanted: Sequence[Wanted] = (),
+        supported: Supported | None = None,
+    ) -> Corpus:
         """With the words of the documents as vocabulary."""
         vocabulary = frozenset(word.lower() for text in documents.values() for word in WORD.findall(text))
-        return cls(name, documents, search, vocabulary=vocabulary, **more)  # type: ignore[arg-type]
+        return cls(name, documents, search, wanted, vocabulary, supported)
 
 
 class Amounts(NamedTuple):
@@ -117,20 +129,22 @@ class _Maker:
             if made == self._amounts.made:
                 return
             document = self._random.choice(self._ids)
-            asked = self._asked_about(self._drawn(document))
-            if asked and (sheet := self._sheet(Wanted(*asked, (document,), "rule"))):
-                made += 1
-                yield sheet
+            for asked in self._asked_about(self._drawn(document), 1):
+                if sheet := self._sheet(Wanted(*asked, (document,), "rule")):
+                    made += 1
+                    yield sheet
 
     def _sheet(self, first: Wanted) -> Sheet | None:
         """A sheet that begins with a question; None where it is of no use."""
         k = self._random.choice(PASSAGES)
         found = self._corpus.search(first.question, k + SPARE)
         holding = [hit for hit in found if _holds(hit, first)]
-        if not found or (first.kind == "rule" and not any(hit in holding for hit in found[:k])):
+        if first.kind == "rule" and not any(hit in holding for hit in found[:k]):
             return None
         out = bool(holding) and self._random.random() < TAKEN_OUT
         hits = [hit for hit in found if not (out and hit in holding)][:k]
+        if not hits:
+            return None
         if self._random.random() < SHUFFLED:
             self._random.shuffle(hits)
         asked = [each for each in (self._judged(first, hits), *self._people(first, hits), *self._rules(hits)) if each]
@@ -144,8 +158,7 @@ class _Maker:
             if supported and wanted.kind != "person" and not supported(wanted.question, wanted.answer, hits):
                 return None
             return self._as_asked(wanted, wanted.answer)
-        about = wanted.documents[0] if wanted.documents else ""
-        partly = any(_overlaps(hit, wanted, about) for hit in hits)
+        partly = any(_overlaps(hit, wanted) for hit in hits)
         return None if wanted.answer and partly else self._as_asked(wanted, "")
 
     def _as_asked(self, wanted: Wanted, answer: str) -> Asked:
@@ -175,11 +188,10 @@ class _Maker:
         answered, declined = [], []
         for hit in hits:
             inside = [" ".join(hit.chunk.text[a:b].split()) for a, b in sentences.split(hit.chunk.text)]
-            for sentence in self._random.sample(inside, min(5, len(inside))):
-                if made := self._asked_about(sentence):
+            for sentence in self._random.sample(inside, len(inside)):
+                for made in self._asked_about(sentence, PER_SENTENCE):
                     answered.append(self._judged(Wanted(*made, (hit.chunk.doc,), "rule"), hits))
-            outside = self._drawn(hit.chunk.doc)
-            if outside not in text and (made := self._asked_about(outside)):
+            for made in self._asked_elsewhere(hit.chunk.doc, text):
                 declined.append(self._judged(Wanted(*made, (hit.chunk.doc,), "rule"), hits))
         return self._mixed(
             [each for each in answered if each and each.answer],
@@ -192,9 +204,15 @@ class _Maker:
         some = self._random.sample(answered, min(most, len(answered)))
         return some + self._random.sample(declined, min(1 + int(DECLINED * len(some)), len(declined)))
 
-    def _asked_about(self, sentence: str) -> tuple[str, str] | None:
+    def _asked_about(self, sentence: str, most: int) -> list[Question]:
         made = questions(sentence, self._random, self._corpus.vocabulary)
-        return tuple(self._random.choice(made)) if made else None  # type: ignore[return-value]
+        return self._random.sample(made, min(most, len(made)))
+
+    def _asked_elsewhere(self, document: str, shown: str) -> list[Question]:
+        """A question about a sentence of a document that is not shown; none where none is found soon."""
+        drawn = (self._drawn(document) for _ in range(DRAWN))
+        asked = (self._asked_about(sentence, 1) for sentence in drawn if sentence not in shown)
+        return next(filter(None, asked), [])
 
     def _drawn(self, document: str) -> str:
         """A sentence of a document."""
@@ -205,20 +223,25 @@ class _Maker:
 
 
 def _holds(hit: Hit, wanted: Wanted) -> bool:
-    """True where a passage of the right document has the answer word for word."""
+    """True where a passage of the right document has the answer, word for word."""
     right = not wanted.documents or hit.chunk.doc in wanted.documents
-    return right and bool(wanted.answer) and _plain(wanted.answer) in _plain(hit.chunk.with_header)
+    return right and bool(wanted.answer) and _stands_in(_plain(wanted.answer), _plain(hit.chunk.with_header))
 
 
-def _overlaps(hit: Hit, wanted: Wanted, about: str) -> bool:
-    """True where a passage may hold the answer after all: its words are there, or part of a long one."""
+def _stands_in(words: str, text: str) -> bool:
+    """True where whole words stand in a text: 10 is not in 2010."""
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
+
+
+def _overlaps(hit: Hit, wanted: Wanted) -> bool:
+    """True where a passage may hold the answer after all: its letters are there, or part of a long one."""
     text, answer = _plain(hit.chunk.with_header), _plain(wanted.answer)
     if answer in text:
         return True
     half = answer.split()
     middle = len(half) // 2
     parts = (" ".join(half[:middle]), " ".join(half[middle:])) if len(half) > 5 else ()
-    return hit.chunk.doc == about and any(part in text for part in parts)
+    return hit.chunk.doc in wanted.documents and any(part in text for part in parts)
 
 
 def _plain(text: str) -> str:

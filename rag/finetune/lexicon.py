@@ -143,8 +143,8 @@ PRESENT |= {"uses": "use", "covers": "cover", "features": "feature"}
 PARTICIPLES = frozenset(
     """beaten become been begun born broken brought built bought chosen cut done drawn driven drunk eaten felt fought
     forgotten found given gone grown held hidden hit hung kept known laid led left lent lost made meant met paid put
-    read run said seen sent set shot shown shut sold spent spoken spread stolen struck sung sunk sworn taken taught thought
-    thrown told torn understood won worn written overthrown""".split()
+    read run said seen sent set shot shown shut sold spent spoken spread stolen struck sung sunk sworn taken taught
+    thought thrown told torn understood won worn written overthrown""".split()
 )
 """Irregular ones."""
 _ED = re.compile(r"(?!based|united|indeed|hundred)[a-z]{3,}ed")
@@ -187,10 +187,10 @@ PLACED = frozenset(
 PERSONS = frozenset(
     """actor actress architect artist astronomer author bishop biologist botanist captain chemist coach composer
     cornerback daughter director economist emperor engineer explorer founder general governor grandson historian
-    inventor journalist khan king lawyer linebacker man mathematician minister monk musician nephew novelist nurse painter
-    philosopher physician physicist pianist player poet politician pope president priest prince princess professor
-    quarterback queen scholar scientist senator singer son statesman sultan surgeon teacher theologian woman
-    writer""".split()
+    inventor journalist khan king lawyer linebacker man mathematician minister monk musician nephew novelist nurse
+    painter philosopher physician physicist pianist player poet politician pope president priest prince princess
+    professor quarterback queen scholar scientist senator singer son statesman sultan surgeon teacher theologian
+    woman writer""".split()
 )
 NO_PLACES = frozenset(
     """Arabic Chinese Dutch English French German Greek Hebrew Hindi Italian Japanese Korean Latin Persian Polish

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rag.errors import QuestionError
 from rag.finetune.sheets import Asked, Sheet
-from rag.prompt import ABSTENTION, build
+from rag.prompt import ABSTENTION, build, plain
 from rag.types import Message
 
 LONGEST = 1536
@@ -113,9 +114,12 @@ def _encoded(
 ) -> list[tuple[list[int], list[int]]]:
     """Prompt and reply of a question, with `pairs` a second time with the rejected one; none where it has no room."""
     hits = [passage.hit for passage in sheet.passages]
-    messages, used = build(asked.question, (), hits, budget, count)
-    # An answer from a passage that was left out would teach to invent.
-    if asked.answer and len(used) < len(hits):
+    try:
+        messages, _ = build(asked.question, (), hits, budget, count)
+    except QuestionError:
+        return []
+    # An answer from a passage that was left out, or cut, would teach to invent.
+    if asked.answer and not all(plain(hit.chunk.with_header) in messages[-1].content for hit in hits):
         return []
     replies = (asked.answer or ABSTENTION, *((asked.rejected,) if pairs else ()))
     return [encode(messages, reply) for reply in replies]

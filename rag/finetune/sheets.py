@@ -7,10 +7,12 @@ learned.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from rag.errors import FinetuneError
 from rag.types import Chunk, Hit
@@ -72,22 +74,32 @@ class Sheet:
     asked: tuple[Asked, ...]
 
 
+_ROW = TypeAdapter(Sheet)
+
+
 def write_sheets(path: Path, sheets: Iterable[Sheet]) -> None:
     """All of the file or nothing. Raises OSError."""
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        for sheet in sheets:
-            file.write(json.dumps(asdict(sheet), ensure_ascii=False, separators=(",", ":")) + "\n")
-    part.replace(path)
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            for sheet in sheets:
+                file.write(json.dumps(asdict(sheet), ensure_ascii=False, separators=(",", ":")) + "\n")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_sheets(path: Path) -> list[Sheet]:
     """The sheets of a file.
 
     Raises:
-        FinetuneError: it is missing, or a line is none.
+        FinetuneError: it is missing, or a line is none; the message names the line.
     """
-    return list(_read(path))
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise FinetuneError(f"no data at {path}: {error.strerror}; make it with `footnote finetune data`") from None
+    return [_sheet(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -101,22 +113,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _read(path: Path) -> Iterator[Sheet]:
+def _sheet(line: bytes, where: str) -> Sheet:
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                yield _sheet(json.loads(line), f"{path}:{number}")
-    except OSError as error:
-        raise FinetuneError(f"no data at {path}: {error.strerror}; make it with `footnote finetune data`") from None
-    except ValueError as error:
+        return _ROW.validate_json(line, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
         raise FinetuneError(
-            f"{path} is no data for finetuning ({error}); make it with `footnote finetune data`"
+            f"{where} is no sheet of passages and questions ({place}: {first['msg']}); make the data anew"
         ) from None
-
-
-def _sheet(row: Any, where: str) -> Sheet:
-    try:
-        passages = tuple(Shown(**{**each, "headings": tuple(each["headings"])}) for each in row["passages"])
-        return Sheet(passages, tuple(Asked(**each) for each in row["asked"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FinetuneError(f"{where} is no sheet of passages and questions ({error}); make the data anew") from None

@@ -19,7 +19,7 @@ from rag.errors import FinetuneError, SettingsError, WeightsError
 from rag.finetune.export import export, modelfile
 from rag.settings import Settings
 from rag.weights import Weights, converted, find_llm, sha256_of
-from tests.rag.test_convert import CHATML, MISFITS, read, small_adapter, small_llama
+from tests.rag.test_convert import CHATML, MISFITS, small_adapter, small_llama, within_q8
 
 
 @pytest.fixture
@@ -212,71 +212,79 @@ PROMPTS = ("The capital of France is", "Whales are mammals that live in the", "d
 
 @pytest.mark.slow
 def test_the_exports_of_the_real_model_say_the_same(real_settings: Settings, tmp_path: Path) -> None:
-    """Merged by peft in fp32 and by us into Q8_0: the difference is the one that Q8_0 makes without an adapter."""
-    import openvino_genai
-
+    """Merged by peft in fp32, and by us into Q8_0: they differ by what Q8_0 changes, which is measured here too."""
     base, cache = find_llm("bundled"), real_settings.cache_dir
     hub = converted("llm-safetensors-1", base, cache, "")
     adapter = real_adapter(hub, tmp_path / "adapter")
-    export(base, adapter, "safetensors", tmp_path / "safetensors", "mine")
-    export(base, adapter, "gguf", tmp_path / "gguf", "mine")
+    merged, file = tmp_path / "merged", tmp_path / "gguf" / "mine.gguf"
+    export(base, adapter, "safetensors", merged, "mine")
+    export(base, adapter, "gguf", file.parent, "mine")
     export(Weights("hub", hub, "b" * 64), adapter, "safetensors", tmp_path / "of-hub", "mine")
-    merged = tmp_path / "safetensors" / "model.safetensors"
-    assert sha256_of(tmp_path / "of-hub" / "model.safetensors") == sha256_of(merged)
+    assert sha256_of(tmp_path / "of-hub" / "model.safetensors") == sha256_of(merged / "model.safetensors")
+    assert (merged / "chat_template.jinja").read_bytes() == (hub / "chat_template.jinja").read_bytes()
 
+    tuned, exported = opened(merged), opened(file.parent, file.name)
+    for name, values in tuned.state_dict().items():
+        assert within_q8(exported.state_dict()[name].numpy(), values.numpy()).all(), name
     repack(base.path, tmp_path / "plain.gguf")
-    plain, tuned = next_words(hub), next_words(tmp_path / "safetensors")
-    assert (tmp_path / "safetensors" / "chat_template.jinja").is_file()
-    error = distance(next_words(hub, tmp_path / "plain.gguf"), plain)
-    assert distance(tuned, plain) > 20 * error, "the adapter changes too little to tell"
-    assert distance(next_words(hub, tmp_path / "gguf" / "mine.gguf"), tuned) < 4 * error
+    plain = next_words(opened(hub), hub)
+    error = distance(next_words(opened(tmp_path, "plain.gguf"), hub), plain)
+    assert distance(next_words(tuned, hub), plain) > 20 * error, "the adapter changes too little to tell"
+    assert distance(next_words(exported, hub), next_words(tuned, hub)) < 4 * error
 
     folder = converted("llm-q8-1", base, cache, "", adapter, sha256_of(adapter / "adapter_model.safetensors"))
-    assert np.array_equal(
-        *(read(path)["blk.3.attn_q.weight"] for path in (folder / "model.gguf", tmp_path / "gguf" / "mine.gguf"))
-    )
-    written = []
-    for model in (tmp_path / "gguf" / "mine.gguf", folder):
-        pipeline = aside(partial(openvino_genai.LLMPipeline, str(model), "CPU"))
-        config = pipeline.get_generation_config()
-        config.max_new_tokens, config.do_sample, config.apply_chat_template = 24, False, False
-        written.append([pipeline.generate(prompt, config) for prompt in PROMPTS])
+    assert sha256_of(folder / "model.gguf") == sha256_of(file)
+    written = [greedy(file), greedy(folder)]
     assert written[0] == written[1]
-    assert all(written[0])
+    assert any(written[0])
 
 
 def real_adapter(hub: Path, folder: Path) -> Path:
-    """A random adapter of the real model, small, but not so small that it changes nothing."""
+    """A random adapter of the real model that changes what it says a lot more than Q8_0 does."""
     import peft
     import torch
-    from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
     config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear")
-    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(hub, local_files_only=True), config)
+    model = peft.get_peft_model(opened(hub), config)
     for name, value in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(value, std=0.02)
+            torch.nn.init.normal_(value, std=0.2)
     model.half().save_pretrained(folder)
     return folder
 
 
-def next_words(hub: Path, gguf_file: Path | None = None) -> np.ndarray[Any, Any]:
-    """Log-probabilities of what comes after every token of the prompts, by transformers in fp32."""
+def opened(folder: Path, gguf_file: str | None = None) -> Any:
+    """A model in fp32, read by transformers."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
+
+    kind = {"gguf_file": gguf_file} if gguf_file else {}
+    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32, **kind).eval()
+
+
+def next_words(model: Any, hub: Path) -> np.ndarray[Any, Any]:
+    """Log-probabilities of what comes after every token of the prompts."""
+    import torch
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(hub, local_files_only=True)
-    model: Any = (
-        AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name, dtype=torch.float32)
-        if gguf_file
-        else AutoModelForCausalLM.from_pretrained(hub, local_files_only=True, dtype=torch.float32)
-    ).eval()
     with torch.inference_mode():
         logits = [model(**tokenizer(prompt, return_tensors="pt")).logits[0] for prompt in PROMPTS]
-    return torch.cat(logits).log_softmax(-1).numpy()
+    found: np.ndarray[Any, Any] = torch.cat(logits).log_softmax(-1).numpy()
+    return found
 
 
 def distance(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
     """Mean divergence (Kullback-Leibler, in nats) of what is found from what is expected."""
     return float((np.exp(expected) * (expected - found)).sum(-1).mean())
+
+
+def greedy(model: Path) -> list[str]:
+    """What OpenVINO GenAI writes after the prompts."""
+    import openvino_genai
+
+    pipeline = aside(partial(openvino_genai.LLMPipeline, str(model), "CPU"))
+    config = pipeline.get_generation_config()
+    config.max_new_tokens, config.do_sample, config.apply_chat_template = 24, False, False
+    return [str(pipeline.generate(prompt, config)) for prompt in PROMPTS]
