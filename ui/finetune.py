@@ -211,7 +211,7 @@ def export(
     ] = "gguf",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where it goes (default: `<run>/<format>`).", show_default=False),
+        typer.Option(metavar="DIR", help="Where it goes (default: beside the training).", show_default=False),
     ] = None,
     as_json: AsJson = False,
     collection: Collection = None,

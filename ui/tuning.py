@@ -109,8 +109,9 @@ def listed(settings: Settings) -> dict[str, Any]:
 
 def exported(settings: Settings, name: str, format_: Format, out: Path | None) -> dict[str, Any]:
     """Write a tuned model for other programs. Raises FinetuneError."""
-    model, folder = _found(settings, name), runs_folder(settings) / name
-    return export(find_llm(settings.llm_model), model.adapter.path, format_, out or folder / format_, model.name)
+    model = _found(settings, name)
+    folder = out or runs_folder(settings) / model.name / f"export-{format_}"
+    return export(find_llm(settings.llm_model), model.adapter.path, format_, folder, model.name)
 
 
 def _found(settings: Settings, name: str) -> Tuned:

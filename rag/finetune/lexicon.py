@@ -98,7 +98,10 @@ PREPOSITIONS = frozenset(
 )
 OF_NOUNS = frozenset("of with without between among like".split())
 """Prepositions that mostly tell of the noun before them."""
-DETERMINERS = frozenset("the a an its their his her some many most all both each several every two three four".split())
+DETERMINERS = frozenset(
+    """the a an its their his her some many most all both each several every two three four five six seven eight nine
+    ten eleven twelve""".split()
+)
 NEVER = frozenset(
     """and or but not that which who whom whose where when while if because do does did to than this these those such it
     he she they we i you his her their its our my your there here other another others latter former same above below
@@ -147,7 +150,7 @@ PARTICIPLES = frozenset(
     thought thrown told torn understood won worn written overthrown""".split()
 )
 """Irregular ones."""
-_ED = re.compile(r"(?!based|united|indeed|hundred)[a-z]{3,}ed")
+_ED = re.compile(r"(?!based|united|indeed|hundred|named|called|titled|entitled|dubbed)[a-z]{3,}ed")
 _WITHOUT_E = re.compile(r"(?:ct|nd|[^a]nt|rm|[ieu]st|sh|ck|ft|pt|rt|ss|ch|ld|lt|[ao]in|[aeo]w|[ao]y|[eo]at)$")
 _WITH_E = re.compile(r"(?:[^eo]at|iz|is|uc|ag|v|rg|nc|dg|u|[^a]ir|[^o]ur|[^ao]in)$")
 """Endings of base forms that are all there without -ed, and of those that have lost an e."""
@@ -303,7 +306,7 @@ def verb_at(words: Sequence[str], vocabulary: Collection[str]) -> int | None:
             return None
         if word in AUXILIARIES:
             return at
-        if before in DETERMINERS or before in PREPOSITIONS or before.endswith("ing"):
+        if before in DETERMINERS | PREPOSITIONS or before.isdigit() or before.endswith("ing"):
             continue
         if base := base_of(word, vocabulary)[0]:
             return _either(words, at, base)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from rag.align import STOP, WORD
 from rag.finetune import lexicon as en
 
-LONGEST, SHORTEST = 45, 6
-"""Words of a sentence that questions are made of."""
+LONGEST, SHORTEST, LETTERS = 45, 6, 400
+"""Words of a sentence that questions are made of, and its characters at most."""
 REST_WORDS, ANSWER_WORDS = 18, 22
 """At most: of what stands behind the verb in a question; of an answer."""
 ODD = re.compile(r"[=<>|±@{}\\_*#`?\[\]()~^]|https?:|www\.|\.\.|\betc\b|[a-z]\.[A-Z]")
@@ -118,11 +118,11 @@ def questions(sentence: str, rng: random.Random, vocabulary: Collection[str] = f
 
 def _plain(sentence: str) -> str:
     """A sentence without what stands in brackets; empty where it is not a whole or plain one."""
-    text = re.sub(r"\s*(?:\([^()]*\)|\[[^\[\]]*\])", "", LABEL.sub("", sentence.strip()))
-    text = re.sub(r"\s+([,.;:])", r"\1", text).strip()
-    words = text.split()
-    whole = text.endswith((".", "!")) and text[:1].isupper() and SHORTEST <= len(words) <= LONGEST
-    return " ".join(words).rstrip(".!") if whole and _closed(text) and not ODD.search(text) else ""
+    text = re.sub(r" ?(?:\([^()]*\)|\[[^\[\]]*\])", "", LABEL.sub("", " ".join(sentence.split())))
+    text = re.sub(r" +([,.;:])", r"\1", " ".join(text.split()))
+    right_size = SHORTEST <= text.count(" ") + 1 <= LONGEST and len(text) <= LETTERS
+    whole = (text[:1].isupper() or text[:1].isdigit()) and text.endswith((".", "!"))
+    return text.rstrip(".!") if right_size and whole and _closed(text) and not ODD.search(text) else ""
 
 
 def _closed(text: str) -> bool:
@@ -215,7 +215,9 @@ def _lead(sentence: str) -> tuple[str, str]:
 def _stands_alone(subject: Sequence[str]) -> bool:
     """True for a subject that is plain, and names what it means."""
     first, *more = [word.lower() for word in subject]
-    if len(subject) > en.SUBJECT_WORDS or first in en.PREPOSITIONS | en.NEVER | en.AUXILIARIES or first.endswith("ly"):
+    if len(subject) > en.SUBJECT_WORDS or first in en.NEVER | en.AUXILIARIES:
+        return False
+    if (first in en.PREPOSITIONS or first.endswith("ly")) and not COUNT_FIRST.match(" ".join(subject)):
         return False
     unclear = any(word in en.NEVER and word != "and" for word in more)
     return not unclear and (first, *more)[-1] not in en.PREPOSITIONS | en.DETERMINERS | {"and"}
@@ -326,7 +328,7 @@ def _object(clause: Clause, rng: random.Random) -> Iterator[Question]:
     if clause.verb in en.MODALS and " " in rest:
         base, rest = rest.split(" ", 1)
     first, _, behind = rest.partition(" ")
-    if not base or base in ("have", "be") or en.adverb(base):
+    if not base or base in ("have", "be") or en.adverb(base) or re.match(rf"(?:\d+ )?{en.MONTH}\b", rest):
         return
     asked = f"what {clause.helper} {clause.subject} {clause.adverb} {base}"
     if f"{base} {first}" in en.ASKED_ABOUT and behind:

@@ -118,7 +118,5 @@ def _sheet(line: bytes, where: str) -> Sheet:
         return _ROW.validate_json(line, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise FinetuneError(
-            f"{where} is no sheet of passages and questions ({place}: {first['msg']}); make the data anew"
-        ) from None
+        said = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise FinetuneError(f"{where} is no sheet of passages and questions ({said}); make the data anew") from None
