@@ -81,7 +81,11 @@ def open_model(folder: Path, plan: Plan, device: str, start: Path | None = None)
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(plan.seed)
-    more: dict[str, Any] = {"dtype": torch.bfloat16 if device == "cuda" else torch.float32}
+    # What a token of a pack sees is a mask of booleans, which attention of other kinds takes for numbers.
+    more: dict[str, Any] = {
+        "dtype": torch.bfloat16 if device == "cuda" else torch.float32,
+        "attn_implementation": "sdpa",
+    }
     if plan.method == "qlora":
         more |= _four_bits(device)
     try:

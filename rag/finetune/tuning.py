@@ -45,7 +45,7 @@ class Trainer:
         """Of a peft model whose adapter alone learns.
 
         Args:
-            model: see `rag.finetune.adapters.adapted`.
+            model: see `rag.finetune.base.open_model`.
             plan: how to train.
             train: what is learned from.
             held: what progress is measured on.

@@ -1,4 +1,4 @@
-"""Packs of questions: every question's own prompt and reply, token by token, and a model that cannot tell the difference.
+"""Packs of questions: every question's own prompt and reply, token by token; a model cannot tell the difference.
 
 The tokenizer splits at spaces; the model is a random one of two layers.
 """
@@ -154,7 +154,7 @@ def test_an_answer_from_a_passage_that_is_cut_is_left_out() -> None:
 def test_a_question_that_leaves_no_room_at_all_is_left_out() -> None:
     endless = (" ".join(["and then ?"] * BUDGET), "1985")
     (pack,) = packed(Words(), sheet((endless, *ASKED)))
-    assert pack == packed(Words(), sheet())[0] or len(pack.branches) == len(ASKED)
+    assert len(pack.branches) == len(ASKED)
     assert packed(Words(), sheet([endless])) == []
     assert packed(Words(), sheet(())) == []
 
@@ -186,6 +186,7 @@ def tiny(method: str = "lora", dropout: float = 0.0, seed: int = 0) -> Any:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
+        initializer_range=0.2,
     )
     adapters = {
         "lora": LoraConfig(
