@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rag.adapters import SHIPPED
 from rag.finetune.plan import Method, Plan
 from rag.finetune.recipe import PAIRS, SEED, TUNED_SEED
 from ui.command import SOME_FAILED, AsJson, Collection, Home, say, settings_of, show
@@ -88,7 +87,7 @@ def train(
     ] = DEFAULTS.patience,
     start: Annotated[
         str, typer.Option(metavar="VERSION", help="What to go on from: a version, an adapter's directory, or none.")
-    ] = SHIPPED,
+    ] = "shipped",
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where it is trained.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything that is random.")] = TUNED_SEED,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew where a training of this name is there.")] = False,
