@@ -19,7 +19,7 @@ from rag.embed import cuda
 from rag.errors import LLMError, LLMUnreachable, SettingsError
 from rag.settings import Settings
 from rag.types import Message
-from rag.weights import Weights, converted, find_llm
+from rag.weights import Weights, converted, find_llm, hub_folder
 
 
 class LLM(Protocol):
@@ -196,10 +196,7 @@ class TransformersLLM:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        folder = weights.path
-        if folder.suffix == ".gguf":
-            why = f"converting the language model {weights.name} to safetensors"
-            folder = converted("llm-safetensors-1", weights, settings.cache_dir, why)
+        folder = hub_folder(weights, settings.cache_dir)
         on_gpu = cuda()
         dtype = torch.bfloat16 if on_gpu else torch.float32
         self.name, self.tuned = _named(weights, adapter), adapter is not None

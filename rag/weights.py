@@ -136,6 +136,14 @@ def sha256_of(path: Path) -> str:
         raise WeightsError(f"weights at {path} cannot be read: {error.strerror}; mend its permissions") from None
 
 
+def hub_folder(weights: Weights, cache: Path) -> Path:
+    """A language model's weights in the hub's layout; a GGUF is converted once. Raises WeightsError as `converted`."""
+    if weights.path.suffix != ".gguf":
+        return weights.path
+    why = f"converting the language model {weights.name} to safetensors"
+    return converted("llm-safetensors-1", weights, cache, why)
+
+
 def converted(
     recipe: str, weights: Weights, cache: Path, why: str, adapter: Path | None = None, adapter_sha256: str = ""
 ) -> Path:

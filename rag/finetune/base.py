@@ -13,9 +13,7 @@ from typing import Any
 from rag.embed import cuda
 from rag.errors import FinetuneError
 from rag.finetune.plan import Plan
-from rag.settings import Settings
 from rag.types import Message
-from rag.weights import Weights, converted
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +32,6 @@ class Tokens:
         prompt = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         found = self.tokenizer([prompt, reply], add_special_tokens=False).input_ids
         return found[0], [*found[1], self.tokenizer.eos_token_id]
-
-
-def folder_of(weights: Weights, settings: Settings) -> Path:
-    """The weights in the hub's layout: a GGUF is converted once."""
-    if weights.path.suffix != ".gguf":
-        return weights.path
-    why = f"converting the language model {weights.name} to safetensors"
-    return converted("llm-safetensors-1", weights, settings.cache_dir, why)
 
 
 def open_tokens(folder: Path) -> Tokens:

@@ -13,14 +13,14 @@ from typing import Any
 
 from rag.adapters import CONFIG, NOTE, WEIGHTS, find_adapter
 from rag.errors import FinetuneError
-from rag.finetune.base import Tokens, device_of, folder_of, open_model, open_tokens
+from rag.finetune.base import Tokens, device_of, open_model, open_tokens
 from rag.finetune.packing import Pack, packs
 from rag.finetune.plan import Plan, Told
 from rag.finetune.runs import ADAPTER, TuningRun, begin, write
 from rag.finetune.sheets import CARD, TRAIN, VALIDATION, Sheet, read_card, read_sheets
 from rag.prompt import PROMPT
 from rag.settings import Settings
-from rag.weights import find_llm, sha256_of
+from rag.weights import find_llm, hub_folder, sha256_of
 
 
 def train(
@@ -66,7 +66,7 @@ def train(
         "data": {"folder": str(data), "sha256": _digest(data), "card": card},
     }
     run = begin(folder, made_with, plan, fresh)
-    hub = folder_of(weights, settings)
+    hub = hub_folder(weights, settings.cache_dir)
     tokens = open_tokens(hub)
     say("cutting the data into packs")
     pairs = plan.method == "dpo"
