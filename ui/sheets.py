@@ -10,7 +10,6 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -183,9 +182,9 @@ def _of_set(
     say: Say,
 ) -> Made:
     found = []
-    for ids, share in ((parted.train, 1.0), (parted.validation, PART)):
+    whole = Amounts(plan.asked, plan.made, plan.by_rule)
+    for ids, amounts in ((parted.train, whole), (parted.validation, whole.measured(PART))):
         chosen = tuple(entry for entry in entries if entry.id in set(ids))
-        amounts = Amounts(ceil(plan.asked * share), ceil(plan.made * share), plan.by_rule)
         found.append(_sheets(settings, embedder, plan.name, chosen, questions, amounts, seed, say) if chosen else [])
     card = {
         "name": plan.name,
@@ -253,6 +252,7 @@ def _of_collection(settings: Settings, wanted: int, share: float, seed: int, say
             number = max(4, round(wanted * part)) if ids else 0
             asked = _written(settings, [chunk for doc in ids for chunk in by_document[doc]], number, seed, say)
             within = Filter(documents=ids)
+            amounts = Amounts(len(asked), max(0, number - len(asked)))
             corpus = Corpus.of(
                 settings.collection,
                 {doc: "\n".join(chunk.text for chunk in by_document[doc]) for doc in ids},
@@ -260,7 +260,7 @@ def _of_collection(settings: Settings, wanted: int, share: float, seed: int, say
                 wanted=asked,
                 supported=supported,
             )
-            found.append(list(sheets(corpus, Amounts(len(asked), max(0, number - len(asked))), seed)) if ids else [])
+            found.append(list(sheets(corpus, amounts if part == 1.0 else amounts.measured(), seed)) if ids else [])
             say(f"{len(found[-1]):,} sheets of {len(ids):,} documents")
     card = {
         "name": settings.collection,

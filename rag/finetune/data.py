@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from math import ceil
 from typing import NamedTuple
 
 from rag import sentences
 from rag.align import WORD
+from rag.finetune.disguise import Names, disguised
 from rag.finetune.questions import Question, questions
 from rag.finetune.sheets import Asked, Sheet, Shown
 from rag.types import Hit
@@ -24,8 +26,13 @@ Search = Callable[[str, int], Sequence[Hit]]
 Supported = Callable[[str, str, Sequence[Hit]], bool]
 """Question, answer, passages -> whether the checker finds the answer in them."""
 
-PASSAGES = (3, 3, 4)
+PASSAGES = (1, 2, 3, 4, 4)
 """How many passages a sheet has."""
+CUT = 0.25
+"""How often passages are short: a few sentences of each, as in notes and mails."""
+CUT_SENTENCES = (1, 1, 2, 3)
+DISGUISED = 0.5
+"""How often names and numbers are others than in the documents."""
 SPARE = 4
 """Passages beyond those that are searched for, to fill the places of what is taken out."""
 TAKEN_OUT = 0.3
@@ -91,6 +98,12 @@ class Amounts(NamedTuple):
     """Questions made by rule in a sheet, at most."""
     people: int = 24
     """People's questions in a sheet, at most."""
+    disguised: bool = True
+    """Some sheets have other names and numbers than their documents."""
+
+    def measured(self, part: float = 1.0) -> Amounts:
+        """A part of it for data that training is measured on: as the documents are."""
+        return self._replace(asked=ceil(self.asked * part), made=ceil(self.made * part), disguised=False)
 
 
 def sheets(corpus: Corpus, amounts: Amounts, seed: int) -> Iterator[Sheet]:
@@ -116,6 +129,7 @@ class _Maker:
         self._documents = {id_: text for id_, text in corpus.documents.items() if text.strip()}
         self._ids = sorted(self._documents)
         self._sentences: dict[str, list[str]] = {}
+        self._names = Names(self._documents.values())
 
     def by_people(self) -> Iterator[Sheet]:
         """Sheets that begin with people's questions."""
@@ -145,11 +159,31 @@ class _Maker:
         hits = [hit for hit in found if not (out and hit in holding)][:k]
         if not hits:
             return None
+        if self._random.random() < CUT:
+            hits = [self._cut(hit, first) for hit in hits]
         if self._random.random() < SHUFFLED:
             self._random.shuffle(hits)
         asked = [each for each in (self._judged(first, hits), *self._people(first, hits), *self._rules(hits)) if each]
         kept = {each.question.lower(): each for each in reversed(asked)}
-        return Sheet(tuple(Shown.of(hit.chunk) for hit in hits), tuple(reversed(kept.values()))) if kept else None
+        if not kept:
+            return None
+        sheet = Sheet(tuple(Shown.of(hit.chunk) for hit in hits), tuple(reversed(kept.values())))
+        other = self._random.random() < DISGUISED and self._amounts.disguised
+        return disguised(sheet, self._names, self._random) if other else sheet
+
+    def _cut(self, hit: Hit, wanted: Wanted) -> Hit:
+        """A few sentences of a passage in its place, those with an answer where it holds one."""
+        text = hit.chunk.text
+        spans = sentences.split(text)
+        answer = _plain(wanted.answer)
+        first = next(
+            (i for i, (start, end) in enumerate(spans) if answer and _stands_in(answer, _plain(text[start:end]))),
+            self._random.randrange(len(spans)) if spans else 0,
+        )
+        size = self._random.choice(CUT_SENTENCES)
+        begin = max(0, first - self._random.randrange(size))
+        kept = spans[begin : begin + size]
+        return replace(hit, chunk=replace(hit.chunk, text=text[kept[0][0] : kept[-1][1]])) if kept else hit
 
     def _judged(self, wanted: Wanted, hits: Sequence[Hit]) -> Asked | None:
         """A question with what is right to say about these passages; None where that is not clear."""

@@ -52,8 +52,12 @@ CALLED = re.compile(
     r"(?P<span>(?:the |an? )?[\w'’-]+(?: (?!and |or |by |in |for |because )[\w'’-]+){0,3})$"
 )
 ABOUT = re.compile(r"(?:[a-z]+ly |also )?(?P<how>(?:best )?[a-z]+(?: up)? [a-z]+) (?P<span>.+)")
+MEANS = re.compile(r" ?\b(?P<span>(?:by (?:[a-z]+ly )?[a-z]{2,}ing|using|via|with the (?:help|aid|use) of) .+)$")
 VAGUE = re.compile(r"the [a-z-]+$|(?:some|many|most|all|both|each|several|every|an? (?:total|number)|one|\d+)\b")
 """Subjects that are no answers, because others would do as well or nobody knows what they are."""
+
+POLAR, WRONGLY = 0.3, 0.5
+"""How often a sentence is asked for as a whole; how often with another number in it, where it has one."""
 
 
 class Question(NamedTuple):
@@ -102,6 +106,8 @@ class Clause(NamedTuple):
 def questions(sentence: str, rng: random.Random, vocabulary: Collection[str] = frozenset()) -> list[Question]:
     """Questions that a sentence answers, at most one about each of its spans; none where its form is not known.
 
+    A question that wants yes or no is answered by the whole sentence, which says what is so.
+
     Args:
         sentence: one sentence, with single spaces.
         rng: chooses between ways to ask.
@@ -109,7 +115,8 @@ def questions(sentence: str, rng: random.Random, vocabulary: Collection[str] = f
     """
     plain = _plain(sentence)
     found: dict[str, Question] = {}
-    for each in _all(plain, rng, vocabulary) if plain else ():
+    whole = LABEL.sub("", " ".join(sentence.split()))
+    for each in _all(plain, whole, rng, vocabulary) if plain else ():
         said = _finished(each, rng)
         if said and said.answer in sentence:
             found.setdefault(said.answer, said)
@@ -130,7 +137,7 @@ def _closed(text: str) -> bool:
     return text.count('"') % 2 == 0 and text.count("“") == text.count("”") and text[-2] not in '"”'
 
 
-def _all(sentence: str, rng: random.Random, vocabulary: Collection[str]) -> Iterator[Question]:
+def _all(sentence: str, whole: str, rng: random.Random, vocabulary: Collection[str]) -> Iterator[Question]:
     if match := THERE.match(sentence):
         yield Question(f"how many {match['noun']} {match['verb']} there{match['rest']}", match["span"])
     match = en.INSERTED.match(sentence)
@@ -143,6 +150,8 @@ def _all(sentence: str, rng: random.Random, vocabulary: Collection[str]) -> Iter
     if clause is not None and not re.search(r"\b(?:not|never|cannot)\b|n't", clause.rest):
         for way in rng.sample(WAYS, len(WAYS)):
             yield from way(clause, rng)
+        if rng.random() < POLAR and not clause.lead and len(clause.rest.split()) <= REST_WORDS:
+            yield Question(_doubted(clause, rng), whole)
 
 
 def _inserted(span: str) -> bool:
@@ -368,6 +377,22 @@ def _where(clause: Clause, rng: random.Random) -> Iterator[Question]:
             yield Question(f"where {clause.asked(left)}", span)
 
 
+def _means(clause: Clause, rng: random.Random) -> Iterator[Question]:
+    match = MEANS.search(clause.rest)
+    if match and (clause.passive or clause.base) and (clause.passive or match.start()):
+        yield Question(f"how {clause.asked(clause.rest[: match.start()])}", match["span"])
+
+
+def _doubted(clause: Clause, rng: random.Random) -> str:
+    """Whether it is so: `was X founded in 1912`."""
+    rest = clause.rest
+    number = re.search(r"(?<![\w.,-])\d{2,4}(?![\w.,-])", rest)
+    if number and rng.random() < WRONGLY:
+        other = int(number.group()) + rng.choice((-20, -12, -5, -3, -2, -1, 1, 2, 3, 5, 10, 20))
+        rest = f"{rest[: number.start()]}{abs(other)}{rest[number.end() :]}"
+    return clause.asked(rest)
+
+
 def _called(clause: Clause, rng: random.Random) -> Iterator[Question]:
     match = CALLED.match(clause.rest)
     if match and clause.verb in en.BE:
@@ -381,4 +406,16 @@ def _reason(clause: Clause, rng: random.Random) -> Iterator[Question]:
 
 
 Way = Callable[[Clause, random.Random], Iterator[Question]]
-WAYS: tuple[Way, ...] = (_dates, _numbers, _definition, _subject, _object, _about, _by, _where, _called, _reason)
+WAYS: tuple[Way, ...] = (
+    _dates,
+    _numbers,
+    _definition,
+    _subject,
+    _object,
+    _about,
+    _by,
+    _where,
+    _called,
+    _reason,
+    _means,
+)

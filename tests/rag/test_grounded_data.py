@@ -78,6 +78,13 @@ def shown(sheet: Sheet) -> str:
     return " ".join(passage.text for passage in sheet.passages)
 
 
+@pytest.fixture(autouse=True)
+def as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passages are whole, and names are those of the documents."""
+    monkeypatch.setattr(data, "CUT", 0.0)
+    monkeypatch.setattr(data, "DISGUISED", 0.0)
+
+
 @pytest.fixture
 def nothing_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "TAKEN_OUT", 0.0)
@@ -220,6 +227,33 @@ def test_there_are_as_many_as_are_wanted_at_most() -> None:
         assert sum(each.kind == "person" for each in sheet.asked) <= 1 + 1 + 1  # the first, one more, one to decline
     assert list(sheets(corpus(), Amounts(), 0)) == []
     assert list(sheets(Corpus.of("empty", {"a": " "}, search), AMOUNTS, 0)) == []
+
+
+def test_short_passages_are_sentences_of_theirs_and_the_answer_is_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "CUT", 1.0)
+    monkeypatch.setattr(data, "CUT_SENTENCES", (1,))
+    monkeypatch.setattr(data, "TAKEN_OUT", 0.0)
+    wanted = WANTED[0]
+    whole = [passage for passages in DOCUMENTS.values() for passage in passages]
+    for sheet in some(Amounts(asked=1), 20, wanted=[wanted]):
+        for passage in sheet.passages:
+            assert passage.text.count(".") == 1
+            assert any(passage.text in text for text in whole)
+        assert wanted.answer in shown(sheet)
+        for each in sheet.asked:
+            assert each.answer in shown(sheet), "what was cut away is no answer"
+
+
+def test_half_of_the_sheets_have_other_names_but_none_that_training_is_measured_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(data, "DISGUISED", 0.5)
+    real = {passage for passages in DOCUMENTS.values() for passage in passages}
+    disguised = [any(passage.text not in real for passage in sheet.passages) for sheet in some()]
+    assert 0.3 < sum(disguised) / len(disguised) < 0.7
+    measured = AMOUNTS.measured(0.5)
+    assert (measured.asked, measured.made) == (4, 3)
+    assert all(passage.text in real for sheet in some(measured) for passage in sheet.passages)
 
 
 # On disk.

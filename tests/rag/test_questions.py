@@ -93,6 +93,21 @@ def asked(sentence: str) -> set[tuple[str, str]]:
             "What did Galor and Zeira find",
             "inequality slows growth",
         ),
+        (
+            "Oxygen was separated from air by cooling it in large tanks.",
+            "How was Oxygen separated from air",
+            "by cooling it in large tanks",
+        ),
+        (
+            "RESULTS: The wreck of the Titanic was found in the Atlantic, which had long been searched.",
+            "Was the wreck of the Titanic found in the Atlantic",
+            "The wreck of the Titanic was found in the Atlantic, which had long been searched.",
+        ),
+        (
+            "The museum in Kensington has 145 galleries.",
+            "Does the museum in Kensington have 145 galleries",
+            "The museum in Kensington has 145 galleries.",
+        ),
         ("The Ozone case was used to assess the process.", "What was the Ozone case used to do", "assess the process"),
         (
             "The energy crisis led to greater interest in renewable energy.",
@@ -170,6 +185,13 @@ def test_a_span_is_asked_for_once() -> None:
 
 def test_the_same_seed_asks_the_same_and_another_one_other_questions() -> None:
     assert made(3) == made(3) != made(4)
+
+
+def test_a_doubted_number_is_another_one_at_times_and_the_sentence_says_which_one_is_right() -> None:
+    sentence = "The museum in Kensington has 145 galleries."
+    doubted = {question for question, answer in asked(sentence) if answer == sentence}
+    assert "Does the museum in Kensington have 145 galleries" in doubted
+    assert len(doubted) > 2
 
 
 @given(st.one_of(st.text(), st.text("aB .,;:()[]\"“”'’—-1%?!\n", max_size=200)), st.integers(0, 9))
