@@ -45,4 +45,4 @@ EXPOSE 7860
 HEALTHCHECK --interval=15s --timeout=5s --start-period=180s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/healthz', timeout=4)"]
 ENTRYPOINT ["footnote"]
-CMD ["chat", "--host", "0.0.0.0", "--port", "7860"]
+CMD ["chat", "--host", "0.0.0.0", "--port", "7860", "--auth"]

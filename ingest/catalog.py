@@ -240,6 +240,12 @@ class Catalog:
         )
         return [str(name) for (name,) in rows]
 
+    def version(self) -> str:
+        """Another one after every change, by whichever process, while the catalog stays open."""
+        with self._lock, _explained(self._path):
+            (others,) = self._connection.execute("PRAGMA data_version").fetchone()
+            return f"{others}-{self._connection.total_changes}"
+
     def close(self) -> None:
         """Let go of the file. The catalog cannot be used after that."""
         with self._lock:

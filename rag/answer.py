@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from itertools import compress
 from operator import not_
@@ -90,6 +90,12 @@ class Rag:
                 self._checker = open_checker(self.settings)
             return self._checker
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What is not loaded yet."""
+        parts = {"the language model": self._llm, "the checker": self._checker}
+        return tuple(name for name, part in parts.items() if part is None)
+
     def search(self, question: str, k: int, within: Filter | None = None) -> list[Hit]:
         """The `k` best passages, of documents that `within` matches. Raises QuestionError: it is empty or too long."""
         return self._retriever.search(question, k, within=within)
@@ -105,9 +111,10 @@ class Rag:
         history: Sequence[Message] = (),
         within: Filter | None = None,
         strictness: Strictness | None = None,
+        passages: int | None = None,
     ) -> Answer:
         """The finished answer, without the events on the way."""
-        (last,) = deque(self.stream(question, history, within, strictness), maxlen=1)
+        (last,) = deque(self.stream(question, history, within, strictness, passages), maxlen=1)
         assert isinstance(last, Finished)
         return last.answer
 
@@ -117,14 +124,16 @@ class Rag:
         history: Sequence[Message] = (),
         within: Filter | None = None,
         strictness: Strictness | None = None,
-    ) -> Iterator[Event]:
+        passages: int | None = None,
+    ) -> Generator[Event]:
         """The passages, the answer's text as it is written, its sentences as they are checked, and the answer.
 
         A question that depends on the history is searched for as it is and as it stands alone. Where no passage is
         close enough to either, the answer is the abstention and the language model is not asked to answer. Only
         documents that `within` matches are used; where none does, there are no passages either. Sentences are checked
-        while the next ones are written; what becomes of those without support is up to `strictness`, the setting
-        where it is None. Closing the iterator stops the generation and the check.
+        while the next ones are written; what becomes of those without support is up to `strictness`, and how many
+        passages are read up to `passages`: the settings where they are None. Closing the generator stops the language
+        model and the check.
 
         Raises:
             QuestionError: the question is empty or too long.
@@ -134,10 +143,10 @@ class Rag:
         clock = _Clock()
         question = self._retriever.checked(question)
         searched = self.standalone(question, history)
-        hits = self._passages(question, searched, within)
+        hits = self._passages(question, searched, within, passages or self.settings.passages)
         retrieve_ms = clock.lap()
         if not self._relevant(hits):
-            yield Retrieved(tuple(hits), searched)
+            yield Retrieved(tuple(hits), searched, close=False)
             yield Piece(ABSTENTION)
             yield Finished(_abstained(question, hits, Timings(retrieve_ms, total=clock.total()), searched))
             return
@@ -162,9 +171,9 @@ class Rag:
         left, dropped = tuple(compress(checked, keep)), tuple(compress(checked, map(not_, keep)))
         yield Finished(Answer(question, remaining, False, left, used, timings, llm.name, searched, dropped))
 
-    def _passages(self, question: str, searched: str, within: Filter | None) -> list[Hit]:
+    def _passages(self, question: str, searched: str, within: Filter | None, wanted: int) -> list[Hit]:
         """What the answer is written from: a passage that is there in several copies, in copied files, counts once."""
-        wanted, chosen = self.settings.passages, dict[str, Hit]()
+        chosen = dict[str, Hit]()
         also = (searched,) if searched else ()
         for hit in self._retriever.search(question, COPIES * wanted, within, also):
             chosen.setdefault(" ".join(hit.chunk.with_header.casefold().split()), hit)

@@ -11,7 +11,10 @@
     │   ├── StoreMismatch     the index was built with another embedder
     │   └── CollectionMissing no such collection
     ├── LLMError
-    │   └── LLMUnreachable    no answer from the language model's server
+    │   ├── LLMUnreachable    no answer from the language model's server
+    │   └── Busy              too many questions are waiting, or one took too long
+    ├── SignInError           nobody is signed in, or the API key is not known
+    ├── AccessError           whoever asks may not do this
     ├── QuestionError         a question that is empty or too long
     ├── FilterError           a filter that names what there is not
     ├── IngestError
@@ -78,6 +81,18 @@ class LLMError(FootnoteError):
 
 class LLMUnreachable(LLMError):
     """No answer from the language model's server."""
+
+
+class Busy(LLMError):
+    """Too many questions are waiting for the language model, or one waited or took too long."""
+
+
+class SignInError(FootnoteError):
+    """Nobody is signed in, or the API key is not known."""
+
+
+class AccessError(FootnoteError):
+    """Whoever asks may not do this, or the request comes from another site's page."""
 
 
 class QuestionError(FootnoteError):

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import PurePath
 from threading import Lock
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import httpx
 from llama_index.core.base.base_query_engine import BaseQueryEngine
@@ -37,7 +37,7 @@ from rag.answer import Rag
 from rag.errors import LLMError, LLMUnreachable, SettingsError
 from rag.prompt import ABSTENTION
 from rag.retrieve import Retriever
-from rag.types import Answer, Citation, Event, Finished, Hit, Message, Piece, Retrieved, Sentence
+from rag.types import Answer, Citation, Finished, Hit, Message, Piece, Retrieved, Sentence
 
 T = TypeVar("T")
 PLACE = ("doc", "file_name", "page", "page_label", "start", "end")
@@ -317,7 +317,7 @@ def _begin(
     rag: Rag, question: str, history: Sequence[Message], finish: Callable[[Answer], None]
 ) -> tuple[list[NodeWithScore], Generator[str]]:
     """The passages, and the answer as it is written; `finish` is given the finished one."""
-    events = cast("Generator[Event]", rag.stream(question, history))
+    events = rag.stream(question, history)
     retrieved = next(event for event in events if isinstance(event, Retrieved))
 
     def pieces() -> Generator[str]:

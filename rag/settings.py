@@ -134,6 +134,27 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address that `footnote chat` listens on.")
     port: int = Field(7860, ge=1, le=65535, description="Port that `footnote chat` listens on.")
+    auth: bool = Field(False, description="Ask for a sign-in; needed on every address that other machines can reach.")
+    allowed_hosts: list[str] = Field(
+        [],
+        description="Host names that requests may be for, such as `docs.example.org`; empty is any, but on 127.0.0.1 only this machine's own.",
+    )
+    max_upload_mb: int = Field(512, ge=1, description="Largest file that can be uploaded, in MB.")
+    max_upload_files: int = Field(500, ge=1, description="Files that one upload may have.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines of the log on standard error: plain, or JSON objects."
+    )
+    log_requests: bool = Field(False, description="Log a line for every request: its id, route, status and time.")
+    log_texts: bool = Field(False, description="Log questions and answers, too; they may tell what documents hold.")
+    waiting_questions: int = Field(
+        32, ge=0, description="Questions that may wait for the language model; more are refused for the time being."
+    )
+    answer_seconds: float = Field(
+        300.0, gt=0, description="Seconds that a question may wait for its turn, and that writing its answer may take."
+    )
+    answer_cache: int = Field(
+        256, ge=0, description="Answers that are kept for the same question, until the index changes; 0 keeps none."
+    )
 
     @field_validator("home", "cache", mode="after")
     @classmethod

@@ -193,6 +193,8 @@ class Retrieved:
     hits: tuple[Hit, ...]
     searched: str = ""
     """See `Answer.searched`."""
+    close: bool = True
+    """False where no passage is close enough to the question, so that it is declined without a model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,16 @@ OWNERS = {
     "unstructured": {"ingest.parse.via_unstructured", "eval.bench.pages"},
     "ray": {"ingest.cluster"},
     "xllamacpp": {"eval.bench.llm"},
-    "fastapi": {"ui.api"},
+    "fastapi": {
+        "ui.api",
+        "ui.server.asking",
+        "ui.server.documents",
+        "ui.server.health",
+        "ui.server.kept_routes",
+        "ui.server.openai",
+        "ui.server.problems",
+        "ui.server.sources",
+    },
     "uvicorn": {"ui.serving"},
     "gradio": {"ui.web", "ui.api"},
 }
@@ -167,6 +176,13 @@ AT_TOP = {
     ("rag.finetune.tuning", "torch"),
     ("rag.llama_index", "llama_index"),
     ("ui.api", "fastapi"),
+    ("ui.server.asking", "fastapi"),
+    ("ui.server.documents", "fastapi"),
+    ("ui.server.health", "fastapi"),
+    ("ui.server.kept_routes", "fastapi"),
+    ("ui.server.openai", "fastapi"),
+    ("ui.server.problems", "fastapi"),
+    ("ui.server.sources", "fastapi"),
     ("ui.web", "gradio"),
 }
 """Modules whose top level may import a heavy library, because they are themselves imported late."""

@@ -254,7 +254,7 @@ def test_the_image_starts_with_a_command_that_footnote_has() -> None:
 def test_the_health_check_asks_for_a_route_of_the_api() -> None:
     paths = {path for text in (DOCKERFILE, APP["healthcheck"]["test"][-1]) for _, path in URL.findall(text)}
     assert paths == {"/healthz"}
-    assert re.search(r"""["']/healthz["']""", (ROOT / "ui/api.py").read_text(encoding="utf-8"))
+    assert re.search(r"""["']/healthz["']""", (ROOT / "ui/server/health.py").read_text(encoding="utf-8"))
 
 
 def test_helper_programs_are_installed_where_they_are_asked_for() -> None:

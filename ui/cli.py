@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rag.errors import FootnoteError
+from ui.accounts import accounts
 from ui.command import (
     SOME_FAILED,
     STOPPED,
@@ -53,6 +54,7 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.add_typer(evaluation, name="eval")
 app.add_typer(finetune, name="finetune")
+app.add_typer(accounts, name="users")
 
 
 @app.command()
@@ -242,6 +244,9 @@ def audit(
 def chat(
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (default: 7860).")] = None,
+    auth: Annotated[
+        bool | None, typer.Option("--auth/--no-auth", help="Ask for a sign-in (default: no).", show_default=False)
+    ] = None,
     strictness: Strict = None,
     as_json: AsJson = False,
     collection: Collection = None,
@@ -250,7 +255,7 @@ def chat(
     """Serve the chat page and the REST API."""
     from ui.serving import serve
 
-    settings = settings_of(home, collection, host=host, port=port, strictness=strictness)
+    settings = settings_of(home, collection, host=host, port=port, auth=auth, strictness=strictness)
     serve(settings, catalog_of(settings), lambda url: show({"url": url}, f"Footnote is ready at {url}", as_json))
 
 

@@ -137,7 +137,10 @@ def _understood() -> Iterator[None]:
 def _refusal(url: str, status: int, body: bytes) -> FootnoteError:
     try:
         told = json.loads(body)
-        return _error(told.get("kind", "IngestError"), f"{url}: {told.get('error') or told['detail']}")
+        kind = told.get("kind", wire.HTTP_ERROR)
+        return _error(
+            "IngestError" if kind == wire.HTTP_ERROR else kind, f"{url}: {told.get('error') or told['detail']}"
+        )
     except (ValueError, KeyError, AttributeError):
         return StoreError(f"{url} takes no work (HTTP status {status}); is it the same version of Footnote?")
 

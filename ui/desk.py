@@ -91,8 +91,10 @@ class Desk:
     def __init__(self, rag: Rag, catalog: Catalog, token: str = "") -> None:
         """Without a token nobody is admitted."""
         self._here, self._settings, self._catalog = Here(rag, catalog), rag.settings, catalog
-        self._token, self._free = token.encode(), Lock()
+        self._token = token.encode()
         self._job: Job | None = None
+        self.writing = Lock()
+        """Held by whoever writes the index. Work from other processes is refused meanwhile; the server's jobs wait."""
 
     def admits(self, token: str) -> bool:
         """Whether someone who shows this token may hand in work."""
@@ -104,18 +106,18 @@ class Desk:
         Raises:
             SettingsError: a chunk would not fit the embedder's window.
         """
-        if not self._free.acquire(blocking=False):
+        if not self.writing.acquire(blocking=False):
             return None
         try:
             self._job = Job(self._here.begin(), paths, prune, metadata, self._done)
         except BaseException:
-            self._free.release()
+            self.writing.release()
             raise
         return self._job
 
     def remove(self, docs: Sequence[str]) -> list[str] | None:
         """Take documents out, by their exact names; returns those that were there. None where other work goes on."""
-        if not self._free.acquire(blocking=False):
+        if not self.writing.acquire(blocking=False):
             return None
         try:
             return self._here.remove(docs)
@@ -136,4 +138,4 @@ class Desk:
     def _done(self) -> None:
         with suppress(FootnoteError):  # the process that handed the work in writes it too, and tells what is wrong
             quarantine.write(self._settings, self._catalog)
-        self._free.release()
+        self.writing.release()

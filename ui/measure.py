@@ -236,6 +236,31 @@ def eval_report(
     say(f"wrote {written}")
 
 
+@evaluation.command("from-feedback")
+def eval_from_feedback(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the set goes; one that was made so is replaced.")
+    ],
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="What people said of answers (default: `<home>/feedback.jsonl`).", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """Make questions with answers out of what people said of answers, for `footnote eval answers`."""
+    from eval.from_feedback import make
+    from ui.feedback import cases
+    from ui.server.feedback import FILE
+
+    settings = settings_of(home, collection)
+    record = make(path or settings.home / FILE, out, collection or "")
+    show(record, cases(record), as_json)
+
+
 @bench.command("embed")
 def bench_embed(
     texts: Annotated[int, typer.Option(min=16, help="How many passages.")] = 256,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from rag.types import Answer, Citation, Hit, Sentence
-from ui.records import left_out, place, why
+from ui.records import counted, left_out, place, why
 
 _MARKUP = re.compile(r"[^\w\s.,;:?'–—…\u00a0-\uffff\U00010000-\U0010ffff]|_")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -43,6 +43,12 @@ def writing(text: str, checked: Sequence[Sentence] = (), dropping: bool = False)
     unchecked = f'<span class="fn-unchecked">{safe(rest.lstrip() if done else rest)}</span>'
     notes = _footnotes(_numbered(checked))
     return f'<div class="fn-answer fn-writing">{done}{between}{unchecked}{CURSOR}{notes}</div>'
+
+
+def waiting(ahead: int) -> str:
+    """A question that others are answered before."""
+    said = f"{counted(ahead, 'question')} before yours"
+    return f'<div class="fn-answer fn-writing" role="status"><span class="fn-unchecked">{said}</span>{CURSOR}</div>'
 
 
 def stopped(written: str) -> str:

@@ -16,6 +16,7 @@ from rag.errors import FootnoteError, SettingsError
 from rag.settings import Settings
 from rag.windows import Passage
 from ui.desk import Desk
+from ui.server.logs import log_requests
 
 log = logging.getLogger("footnote.serving")
 
@@ -26,9 +27,13 @@ def serve(settings: Settings, catalog: Catalog, ready: Callable[[str], None]) ->
     The language model is loaded beside the page, so that the page is there first; a question that comes sooner waits.
 
     Raises:
-        SettingsError: the port or address cannot be used.
+        SettingsError: the port or address cannot be used, or others could reach it without a sign-in.
         FootnoteError: the index or the weights cannot be used.
     """
+    from ui.server.binding import check_binding
+    from ui.server.users import Users
+
+    check_binding(settings.host, settings.auth, Users(settings.home))
     listening = _listen(settings.host, settings.port)
     url = url_of(settings.host, settings.port)
     try:
@@ -82,12 +87,17 @@ def _run(rag: Rag, catalog: Catalog, desk: Desk, listening: socket.socket, ready
             ready()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await asyncio.to_thread(app.state.served.jobs.close)  # lets those who watch them go, too
             await asyncio.to_thread(desk.close)  # so that whoever handed work in is told how far it came
             await super().shutdown(sockets)
 
-    app = with_page(create_app(rag, catalog, desk), rag, catalog)
+    log_requests(rag.settings)
+    app = with_page(create_app(rag, catalog, desk))
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
     try:
+        app.state.served.jobs.start()
         Server(config).run(sockets=[listening])
     except KeyboardInterrupt:
         log.info("stopped")
+    finally:
+        app.state.served.close()

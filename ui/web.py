@@ -16,7 +16,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr
 
 from ingest.catalog import Catalog
-from rag.answer import Rag
 from rag.errors import FootnoteError
 from rag.filter import Filter
 from rag.settings import Strictness
@@ -24,6 +23,8 @@ from rag.types import Answer, Checked, Finished, Message, Piece, Sentence
 from ui import render
 from ui.narrow import checked, choices, day_of
 from ui.records import counted
+from ui.server.answers import Answers, Asked, Waiting
+from ui.server.served import Served
 
 TITLE = "Footnote"
 NO_SOURCES = '<div class="fn-empty">The passages behind each footnote appear here.</div>'
@@ -73,12 +74,18 @@ def css() -> str:
     return files("ui").joinpath("page.css").read_text(encoding="utf-8")
 
 
-def page(rag: Rag, catalog: Catalog) -> gr.Blocks:
+def page(served: Served) -> gr.Blocks:
     """The page over one collection."""
-    collection = rag.settings.collection
+    rag, catalog, collection = served.rag, served.catalog, served.collection
 
-    def respond(question: str, conversation: Conversation, strictness: Strictness, *chosen: Any) -> Iterator[Update]:
-        yield from _respond(rag, question, conversation, strictness, lambda: _within(catalog, collection, *chosen))
+    def respond(
+        request: gr.Request, question: str, conversation: Conversation, strictness: Strictness, *chosen: Any
+    ) -> Iterator[Update]:
+        def asked() -> Asked:
+            within = _within(catalog, collection, *chosen)
+            return Asked(question, conversation.history, within, strictness)
+
+        yield from _respond(served.answers, asked, str(request.session_hash), question, conversation)
 
     with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as blocks:
         conversation = gr.State(Conversation())
@@ -201,27 +208,35 @@ def _within(
 
 
 def _respond(
-    rag: Rag, question: str, conversation: Conversation, strictness: Strictness, filter_: Callable[[], Filter]
+    answers: Answers, ask: Callable[[], Asked], client: str, question: str, conversation: Conversation
 ) -> Iterator[Update]:
     """The page's updates for one question: the text as it is written and checked, then the answer with its sources."""
-    asked, text = conversation.showing("user", render.question(question)), ""
+    shown, text = conversation.showing("user", render.question(question)), ""
     checked: list[Sentence] = []
-    yield _busy(), *_writing(asked, text)
+    yield _busy(), *_writing(shown, text)
     try:
-        within = filter_()
-        for event in rag.stream(question, conversation.history, within, strictness):
-            if isinstance(event, Piece | Checked):
+        asked = ask()
+        for event in answers.stream(asked, client):
+            if isinstance(event, Waiting):
+                yield gr.skip(), *_waiting(shown, event.ahead)
+            elif isinstance(event, Piece | Checked):
                 if isinstance(event, Piece):
                     text += event.text
                 else:
                     checked[event.index :] = [event.sentence]
-                yield gr.skip(), *_writing(asked, text, checked, strictness == "drop")
+                yield gr.skip(), *_writing(shown, text, checked, asked.strictness == "drop")
             elif isinstance(event, Finished):
-                done = replace(asked, history=conversation.history).answered(event.answer)
-                yield _ready(), list(done.turns), _sources(event.answer, within), done
+                done = replace(shown, history=conversation.history).answered(event.answer)
+                yield _ready(), list(done.turns), _sources(event.answer, asked.within), done
     except FootnoteError as error:
-        failed = asked.showing("assistant", render.problem(str(error)))
+        failed = shown.showing("assistant", render.problem(str(error)))
         yield gr.update(value=question, submit_btn=True, stop_btn=False), list(failed.turns), NO_SOURCES, failed
+
+
+def _waiting(asked: Conversation, ahead: int) -> tuple[Any, Any, Conversation]:
+    """The chat while other questions are answered first."""
+    shown = asked.showing("assistant", render.waiting(ahead))
+    return list(shown.turns), NO_SOURCES, shown
 
 
 def _sources(answer: Answer, within: Filter) -> str:

@@ -19,6 +19,9 @@ from rag.filter import Pairs
 TOKEN = "X-Footnote-Token"  # noqa: S105 - the header's name
 INGEST, STOP, REMOVE = "/api/v1/ingest", "/api/v1/ingest/stop", "/api/v1/remove"
 
+HTTP_ERROR = "HTTPError"
+"""The kind of a refusal that is no error of ours."""
+
 
 def packed(value: Any) -> bytes:
     """A value as one line of ASCII."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +12,7 @@ from fastapi.testclient import TestClient
 from ingest.catalog import Catalog
 from tests.conftest import OpenRag, ParrotLLM
 from ui.api import create_app
+from ui.server.logs import Lines
 
 RENT = "The monthly rent of the flat is 900 euros."
 Open = Callable[..., TestClient]
@@ -129,3 +132,82 @@ def test_a_body_that_is_no_question_is_422_with_one_line(client: Open) -> None:
     assert answer.status_code == 422
     assert answer.json()["kind"] == "QuestionError"
     assert answer.json()["error"].startswith("question: Field required; k: ")
+
+
+def events(text: str) -> list[tuple[str, dict[str, object]]]:
+    """Server-sent events as name and data."""
+    blocks = [block.splitlines() for block in text.split("\n\n") if block and not block.startswith(":")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
+
+
+def test_an_answer_is_streamed_as_it_is_written_and_ends_whole(client: Open) -> None:
+    api = client(ParrotLLM(RENT))
+    body = {"question": "monthly rent of the flat"}
+    answer = api.post("/api/v1/ask", json={**body, "stream": True})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    told = events(answer.text)
+    assert told[0][0] == "retrieved"
+    assert [name for name, _ in told][-2:] == ["checked", "answer"]
+    assert "".join(str(data["text"]) for name, data in told if name == "piece").strip() == RENT
+    assert told[-1][1]["sentences"] == [told[-2][1]["sentence"]]
+    assert api.post("/api/v1/ask", json=body).json() == {**told[-1][1], "cached": True, "timings_ms": ZERO}
+
+
+ZERO = {"retrieve": 0.0, "first_token": None, "generate": None, "verify": None, "total": 0.0}
+
+
+def test_a_stream_that_fails_ends_with_the_error(client: Open) -> None:
+    api = client(ParrotLLM(fails="out of memory"))
+    answer = api.post("/api/v1/ask", json={"question": "monthly rent of the flat", "stream": True})
+    assert events(answer.text)[-1] == ("error", {"error": "out of memory", "kind": "LLMError", "status": 500})
+
+
+def test_how_many_passages_are_read_is_told_with_the_question(client: Open) -> None:
+    api = client()
+    answer = api.post("/api/v1/ask", json={"question": "monthly rent of the flat", "passages": 1}).json()
+    assert len(answer["hits"]) == 1
+    assert api.post("/api/v1/ask", json={"question": "rent", "passages": 0}).status_code == 422
+
+
+def test_a_server_is_ready_when_its_models_are_loaded(open_rag: OpenRag, catalog: Catalog) -> None:
+    rag = open_rag({"lease.md": RENT})
+    api = TestClient(create_app(rag, catalog), base_url="http://127.0.0.1:7860")
+    assert api.get("/readyz").json() == {"ready": True, "waiting_for": []}
+    rag._llm = None
+    answer = api.get("/readyz")
+    assert (answer.status_code, answer.json()["waiting_for"]) == (503, ["the language model"])
+
+
+def test_requests_are_counted_by_route_and_have_an_id(client: Open) -> None:
+    api = client()
+    assert len(api.get("/healthz").headers["x-request-id"]) == 32
+    assert api.get("/healthz", headers={"x-request-id": "from-proxy.7"}).headers["x-request-id"] == "from-proxy.7"
+    forged = api.get("/healthz", headers={"x-request-id": "a b\tc"}).headers["x-request-id"]
+    assert len(forged) == 32
+    api.get("/secret/path-of-a-document.pdf")
+    figures = api.get("/metrics").text
+    assert 'footnote_requests_total{method="GET",route="/healthz",status="200"} 3.0' in figures
+    assert 'footnote_requests_total{method="GET",route="other",status="404"} 1.0' in figures
+    assert "path-of-a-document" not in figures
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_the_log_holds_no_question_unless_it_is_asked_for(
+    client: Open, caplog: pytest.LogCaptureFixture, wanted: bool
+) -> None:
+    caplog.set_level("INFO", "footnote")
+    client(log_texts=wanted).post("/api/v1/ask", json={"question": "monthly rent of the flat"})
+    assert "POST /api/v1/ask 200" in caplog.text
+    assert ("rent" in caplog.text) is wanted
+
+
+def test_a_line_of_the_log_is_json_where_that_is_wanted() -> None:
+    record = logging.LogRecord("footnote.x", logging.INFO, "", 1, "two\nlines", (), None)
+    record.request, record.ms = "abc", 1.5
+    row = json.loads(Lines(as_json=True).format(record))
+    assert (row["message"], row["request"], row["ms"], row["level"]) == ("two\nlines", "abc", 1.5, "info")
+    assert Lines(as_json=False).format(record).endswith("request=abc ms=1.5")
+
+
+def test_what_is_not_there_is_told_in_one_line(client: Open) -> None:
+    assert client().get("/api/v1/nothing").json() == {"error": "Not Found", "kind": "HTTPError"}

@@ -195,7 +195,7 @@ def test_a_server_without_a_token_takes_nothing(rag: Rag, catalog: Catalog, fold
 def test_relative_paths_mean_something_else_there(url: str) -> None:
     answer = httpx.post(f"{url}{wire.INGEST}", json={"paths": ["etc"]}, headers={wire.TOKEN: SECRET})
     assert answer.status_code == 422
-    assert "etc" in answer.json()["detail"]
+    assert "etc" in answer.json()["error"]
 
 
 def test_an_error_there_is_an_error_here(there: There, tmp_path: Path, folder: Path) -> None:
@@ -251,8 +251,8 @@ def test_a_closed_connection_stops_it(there: There, desk: Desk, catalog: Catalog
     results = there.begin().run([many(folder)])
     assert next(results).status == "failed"
     results.close()  # type: ignore[attr-defined]
-    until(lambda: desk._free.acquire(blocking=False))
-    desk._free.release()
+    until(lambda: desk.writing.acquire(blocking=False))
+    desk.writing.release()
     assert len(catalog.rows("default")) < 15
 
 

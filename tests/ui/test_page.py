@@ -36,9 +36,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Rag, Catalog], 
     def serve_(rag: Rag, catalog: Catalog) -> str:
         listening = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(
-            uvicorn.Config(
-                with_page(create_app(rag, catalog), rag, catalog), log_level="error", timeout_graceful_shutdown=1
-            )
+            uvicorn.Config(with_page(create_app(rag, catalog)), log_level="error", timeout_graceful_shutdown=1)
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
