@@ -143,11 +143,7 @@ def _asked(replies: Mapping[str, Reply], rag: Rag, question: Question) -> tuple[
         timings = answer.timings
         took[name] = {"retrieve": timings.retrieve, "first_token": timings.first_token, "total": timings.total}
     return {
-        "id": question.id,
-        "question": question.question,
-        "references": list(question.answers) if question.answerable else [],
-        "relevant": list(question.relevant),
-        "long": question.long,
+        **described(question),
         "answers": answers,
         "scores": scores,
         "failures": failures,
@@ -268,6 +264,17 @@ def summary(data: QASet, records: Sequence[Record], timings: Sequence[Mapping[st
     return {
         "dataset": data.name,
         "main": {"system": PRODUCT, "metric": "correct"},
+        **counts(data, records),
+        "metrics": {system: _metrics(system, records) for system in systems},
+        "risk_coverage": {system: _curve(system, records) for system in systems},
+        "reliability": _reliability(records),
+        "latency_ms": {system: _latency(system, timings) for system in systems},
+    }
+
+
+def counts(data: QASet, records: Sequence[Record]) -> dict[str, Any]:
+    """How many documents and questions there are, and which of them failed."""
+    return {
         "documents": len(data.corpus),
         "n": len(records),
         "unanswerable": sum(not record["references"] for record in records),
@@ -277,10 +284,17 @@ def summary(data: QASet, records: Sequence[Record], timings: Sequence[Mapping[st
             for record in records
             for system, reason in record["failures"].items()
         ],
-        "metrics": {system: _metrics(system, records) for system in systems},
-        "risk_coverage": {system: _curve(system, records) for system in systems},
-        "reliability": _reliability(records),
-        "latency_ms": {system: _latency(system, timings) for system in systems},
+    }
+
+
+def described(question: Question) -> dict[str, Any]:
+    """What a record says of its question."""
+    return {
+        "id": question.id,
+        "question": question.question,
+        "references": list(question.answers) if question.answerable else [],
+        "relevant": list(question.relevant),
+        "long": question.long,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.answers import ANSWERED, CORRECT, DECLINED, FAILED, ORACLE, RIGHTLY_DECLINED, WRONG
+from eval.answers import ANSWERED, CORRECT, DECLINED, FAILED, ORACLE, RIGHTLY_DECLINED, WRONG, counts
 from eval.cases import QASet
 from eval.judge import share_of_all
 from eval.run import Record
@@ -97,15 +97,7 @@ def summary(
         "dataset": data.name,
         "main": {"system": f"{TUNED} {SHOWN}", "metric": "correct"},
         "models": dict(models),
-        "documents": len(data.corpus),
-        "n": len(records),
-        "unanswerable": sum(not record["references"] for record in records),
-        "failed": sum(bool(record["failures"]) for record in records),
-        "failures": [
-            {"id": record["id"], "system": system, "reason": reason}
-            for record in records
-            for system, reason in record["failures"].items()
-        ],
+        **counts(data, records),
         "metrics": {f"{model} {by}": _metrics(model, by, records) for model in models for by in (ALONE, SHOWN)},
         "differences": {by: _differences(by, records) for by in (ALONE, SHOWN)},
         "declined_by": {model: _declined(model, records) for model in models},

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval import answers
-from eval.answers import ANSWERED, FAILED, ORACLE, outcome
+from eval.answers import ANSWERED, FAILED, ORACLE, described, outcome
 from eval.cases import QASet, Question
 from eval.corpus import Say
 from eval.gains import (
@@ -182,11 +182,7 @@ def _asked(
                 continue
             found[model][condition], took[model][condition] = _as_record(asked, given, min_support), _times(given)
     return {
-        "id": question.id,
-        "question": question.question,
-        "references": list(question.answers) if question.answerable else [],
-        "relevant": list(question.relevant),
-        "long": question.long,
+        **described(question),
         "answers": found,
         "scores": {
             f"{model} {by}": scores_of(found[model], question.answerable, by)

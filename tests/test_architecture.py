@@ -166,7 +166,7 @@ OWNERS = {
         "ui.server.sources",
     },
     "uvicorn": {"ui.serving"},
-    "gradio": {"ui.web", "ui.api"},
+    "gradio": {"ui.api", "ui.chat", "ui.history", "ui.shelf", "ui.state", "ui.web"},
 }
 """Heavy library -> the modules that own it. They import it inside functions, so that starting is quick."""
 
@@ -183,6 +183,10 @@ AT_TOP = {
     ("ui.server.openai", "fastapi"),
     ("ui.server.problems", "fastapi"),
     ("ui.server.sources", "fastapi"),
+    ("ui.chat", "gradio"),
+    ("ui.history", "gradio"),
+    ("ui.shelf", "gradio"),
+    ("ui.state", "gradio"),
     ("ui.web", "gradio"),
 }
 """Modules whose top level may import a heavy library, because they are themselves imported late."""

@@ -119,6 +119,7 @@ def with_page(app: FastAPI) -> FastAPI:
         path="/",
         theme=web.theme(),
         css=web.css(),
+        head=web.head(),
         ssr_mode=False,
         footer_links=[],
         show_error=True,

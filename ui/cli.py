@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag.errors import FootnoteError
+from rag.errors import FootnoteError, StoreLocked
 from ui.accounts import accounts
 from ui.command import (
     SOME_FAILED,
@@ -41,8 +42,10 @@ from ui.finetune import finetune
 from ui.measure import bench, evaluation
 
 if TYPE_CHECKING:
+    from rag.answer import Rag
     from rag.filter import Filter, Pairs
     from rag.settings import Settings
+    from ui.remote import Remote
 
 app = typer.Typer(
     help="Answers questions about your own documents, on your own machine, and footnotes every sentence.",
@@ -123,12 +126,11 @@ def search(
     """Show the passages that fit a question best."""
     from time import perf_counter
 
-    from rag.answer import Rag
     from ui import records, terminal
 
     settings = settings_of(home, collection)
     within = filter_of(settings, doc, folder, type_, since, until, where)
-    with Rag.open(settings) as rag:
+    with answering(settings) as rag:
         started = perf_counter()
         hits = rag.search(question, k, within=within)
         elapsed = round((perf_counter() - started) * 1000, 1)
@@ -152,18 +154,37 @@ def ask(
     home: Home = None,
 ) -> None:
     """Answer a question, every sentence checked and footnoted."""
-    from rag.answer import Rag
     from ui import records, terminal
 
     settings = settings_of(home, collection, strictness=strictness)
     within = filter_of(settings, doc, folder, type_, since, until, where)
-    with Rag.open(settings) as rag:
+    with answering(settings) as rag:
         if as_json:
-            answer = rag.answer(question, within=within)
+            answer = rag.answer(question, within=within, strictness=strictness)
             show(records.answer(answer), "", True)
         else:
-            answer = terminal.stream_answer(rag.stream(question, within=within))
+            answer = terminal.stream_answer(rag.stream(question, within=within, strictness=strictness))
     _say_if_nothing_matched(within, answer.hits)
+
+
+@contextmanager
+def answering(settings: Settings) -> Iterator[Rag | Remote]:
+    """What answers: the index here, or the process that has it open and serves people."""
+    from rag.answer import Rag
+    from ui.remote import Remote
+    from ui.workplace import check_free
+
+    try:
+        check_free(settings)
+        rag = Rag.open(settings)
+    except StoreLocked as locked:
+        if locked.owner is None or not locked.owner.url:
+            raise
+        say(f"asking {locked.owner.url}, whose settings count")
+        yield Remote(locked.owner.url)
+        return
+    with rag:
+        yield rag
 
 
 def _say_if_nothing_matched(within: Filter, found: Sequence[object]) -> None:

@@ -335,6 +335,22 @@ def bench_verify(
     _bench(run(settings_of(home, collection), answers, say), as_json)
 
 
+@bench.command("serve")
+def bench_serve(
+    seconds: Annotated[float, typer.Option(min=1, help="How long.")] = 60,
+    searchers: Annotated[int, typer.Option(min=1, help="Clients that search.")] = 20,
+    askers: Annotated[int, typer.Option(min=0, help="Clients that ask.")] = 4,
+    files: Annotated[int, typer.Option(min=1, help="Files that are ingested meanwhile.")] = 50,
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """How a server does under load, on loopback: searches and answers while files are ingested."""
+    from eval.bench.serve import run
+
+    _bench(run(settings_of(home, collection), seconds, searchers, askers, files, say), as_json)
+
+
 def _bench(record: dict[str, Any], as_json: bool) -> None:
     from ui import terminal
 

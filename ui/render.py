@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from textwrap import shorten
 
 from rag.types import Answer, Citation, Hit, Sentence
 from ui.records import counted, left_out, place, why
 
 _MARKUP = re.compile(r"[^\w\s.,;:?'–—…\u00a0-\uffff\U00010000-\U0010ffff]|_")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+QUOTED = 300
+"""Characters of a quote that a mark shows."""
 CURSOR = '<span class="fn-cursor"></span>'
 
 
@@ -113,11 +116,15 @@ def _sentence(sentence: Sentence, dropping: bool = False) -> str:
         kind, said = ("fn-leaving", f"left out, {why(sentence)}") if dropping else ("fn-unsupported", why(sentence))
         mark = f'<span class="fn-mark-unsupported">{safe(said)}</span>'
         return f'<span class="fn-sentence {kind}">{safe(sentence.text)}</span> {mark}'
-    marks = "".join(
-        f'<sup class="fn-mark" title="{safe(" ".join(place(c).split()))}">&#91;{c.number}&#93;</sup>'
-        for c in sentence.citations
-    )
+    marks = "".join(map(_mark, sentence.citations))
     return f'<span class="fn-sentence">{safe(sentence.text)}</span>{marks}'
+
+
+def _mark(note: Citation) -> str:
+    """A footnote's mark; pressing it leads to its source, and resting on it shows the quote."""
+    quote = shorten(" ".join(note.quote.split()), QUOTED, placeholder=" …")
+    hint = safe(f"{' '.join(place(note).split())}: “{quote}”")
+    return f'<sup class="fn-mark" role="button" tabindex="0" title="{hint}">&#91;{note.number}&#93;</sup>'
 
 
 def _footnotes(notes: Sequence[Citation]) -> str:
@@ -132,25 +139,29 @@ def _footnotes(notes: Sequence[Citation]) -> str:
 
 def sources(record: Answer) -> str:
     """The panel beside the chat: every footnote's passage with the quoted part marked, then what else was read."""
+    return "".join(source(note, record.hits) for note in citations(record)) + others(record)
+
+
+def others(record: Answer) -> str:
+    """What was read beside the footnotes' places, closed where there are footnotes."""
     notes = citations(record)
-    cards = "".join(_source(note, record.hits) for note in notes)
     cited = {(c.doc, c.start, c.end) for c in notes}
-    others = [
+    left = [
         hit
         for hit in record.hits
         if not any(
             doc == hit.chunk.doc and hit.chunk.start <= start and end <= hit.chunk.end for doc, start, end in cited
         )
     ]
-    if not others:
-        return cards
+    if not left:
+        return ""
     label = "Also read, not cited" if notes else "Closest passages"
-    rows = "".join(_card(safe(place(hit)), safe(hit.chunk.with_header)) for hit in others)
+    rows = "".join(_card(safe(place(hit)), safe(hit.chunk.with_header)) for hit in left)
     opened = "" if notes else " open"
-    return f'{cards}<details class="fn-others"{opened}><summary>{label} ({len(others)})</summary>{rows}</details>'
+    return f'<details class="fn-others"{opened}><summary>{label} ({len(left)})</summary>{rows}</details>'
 
 
-def _source(note: Citation, hits: Sequence[Hit]) -> str:
+def source(note: Citation, hits: Sequence[Hit]) -> str:
     """One footnote: the passage it is from, with the quote marked."""
     for hit in hits:
         chunk = hit.chunk

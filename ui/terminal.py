@@ -47,7 +47,8 @@ def harmless(text: str) -> str:
     )
 
 
-def _quote(text: str, width: int = 220) -> str:
+def quoted(text: str, width: int = 220) -> str:
+    """A text in one line, cut where it is longer."""
     return textwrap.shorten(harmless(text), width, placeholder=" …")
 
 
@@ -59,7 +60,7 @@ def hits(found: Sequence[Hit]) -> str:
     for number, hit in enumerate(found, start=1):
         via = ", ".join(f"{via.system} #{via.rank}" for via in hit.via)
         head = f"{number:>2}. {harmless(place(hit))}  [{hit.score:.3f}; {via}]"
-        blocks.append(f"{head}\n{textwrap.indent(_quote(hit.chunk.with_header, 400), '    ')}")
+        blocks.append(f"{head}\n{textwrap.indent(quoted(hit.chunk.with_header, 400), '    ')}")
     return "\n\n".join(blocks)
 
 
@@ -101,10 +102,10 @@ def _sentence(sentence: Sentence, abstained: bool) -> str:
 
 
 def _note(citation: Citation) -> str:
-    return f"[{citation.number}] {harmless(place(citation))}\n    “{_quote(citation.quote)}”"
+    return f"[{citation.number}] {harmless(place(citation))}\n    “{quoted(citation.quote)}”"
 
 
-def _rendered(table: Table) -> str:
+def rendered(table: Table) -> str:
     """A table as plain text, as wide as it needs to be."""
     console = Console(file=io.StringIO(), width=200, highlight=False, emoji=False)
     console.print(table)
@@ -124,7 +125,7 @@ def documents(found: Sequence[Document], collection: str) -> str:
         )
         cell = Text(harmless(document.doc) + reason)
         table.add_row(document.status, str(document.pages), str(document.chunks), cell)
-    return _rendered(table)
+    return rendered(table)
 
 
 def checks(found: Sequence[Check]) -> str:
@@ -134,7 +135,7 @@ def checks(found: Sequence[Check]) -> str:
         mark = "ok" if check.ok and not check.remedy else "note" if check.ok else "MISSING"
         remedy = f"\n→ {check.remedy}" if check.remedy else ""
         table.add_row(mark, check.name, Text(harmless(check.detail) + remedy))
-    return _rendered(table)
+    return rendered(table)
 
 
 def ingested(record: dict[str, Any]) -> str:
@@ -157,12 +158,12 @@ def retrieval(record: Mapping[str, Any]) -> str:
     for metric in metrics:
         table.add_column(metric, justify="right")
     for system, values in record["systems"].items():
-        table.add_row(system, *(_interval(values[metric]) for metric in metrics))
+        table.add_row(system, *(interval(values[metric]) for metric in metrics))
     line = f"{record['dataset']}: {counted(record['documents'], 'document')}, {counted(record['n'], 'question')}"
     line += f" ({record['unjudged']:,} without a judgement left out)" if record["unjudged"] else ""
     times = record["search_ms"]
     took = f"; a search took {times['p50']} ms (p50), {times['p95']} ms (p95)" if times else ""
-    return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *_failed(record)])
+    return "\n".join([f"{line}; {record['failed']:,} failed{took}", rendered(table), *_failed(record)])
 
 
 def conversations(record: Mapping[str, Any]) -> str:
@@ -177,15 +178,15 @@ def conversations(record: Mapping[str, Any]) -> str:
     for group, found in record["groups"].items():
         for system, figures in found["systems"].items():
             gain = figures["recall@5"]["gain"]
-            gained = "" if system == "question" else f"{_interval(gain, '+')} p {gain['p']:.4f}"
-            shown = [_interval(figures[metric]) for metric in metrics]
+            gained = "" if system == "question" else f"{interval(gain, '+')} p {gain['p']:.4f}"
+            shown = [interval(figures[metric]) for metric in metrics]
             table.add_row(f"{group} ({found['n']})", system, *shown, gained)
     line = f"{record['dataset']}: {counted(record['documents'], 'document')}, "
     line += f"{counted(record['conversations'], 'conversation')}, {counted(record['n'], 'turn')}"
     failed = [
         f"failed: {each['conversation']}, turn {each['turn']}: {each['reason']}" for each in record["failures"][:5]
     ]
-    return "\n".join([f"{line}; {record['failed']:,} failed", _rendered(table), *failed])
+    return "\n".join([f"{line}; {record['failed']:,} failed", rendered(table), *failed])
 
 
 def answers(record: Mapping[str, Any]) -> str:
@@ -197,14 +198,14 @@ def answers(record: Mapping[str, Any]) -> str:
     table.add_column("n", justify="right")
     for name in next(iter(record["metrics"].values())):
         figures = [metrics.get(name) for metrics in record["metrics"].values()]
-        shown = [_interval(figure) if figure else "" for figure in figures]
+        shown = [interval(figure) if figure else "" for figure in figures]
         table.add_row(name, *shown, str(max(figure["n"] for figure in figures if figure)))
     areas = [f"{curve['area']:.3f}" for curve in record["risk_coverage"].values()]
     table.add_row("risk-coverage area", *areas, "")
     line = f"{record['dataset']}: {counted(record['n'], 'question')}, {record['unanswerable']:,} without an answer"
     times = record["latency_ms"]["footnote"].get("total")
     took = f"; an answer took {times['p50'] / 1000:.1f} s (p50), {times['p95'] / 1000:.1f} s (p95)" if times else ""
-    return "\n".join([f"{line}; {record['failed']:,} failed{took}", _rendered(table), *_failed(record)])
+    return "\n".join([f"{line}; {record['failed']:,} failed{took}", rendered(table), *_failed(record)])
 
 
 def strictness(record: Mapping[str, Any]) -> str:
@@ -216,10 +217,10 @@ def strictness(record: Mapping[str, Any]) -> str:
     for row in record["rows"]:
         now = " (as run)" if made == {name: row[name] for name in made} else ""
         names = ("answer_rate", "wrong_answer_rate", "correct", "over_refusal")
-        figures = [_interval(row[name]) if name in row else "" for name in names]
+        figures = [interval(row[name]) if name in row else "" for name in names]
         table.add_row(row["strictness"] + now, f"{row['min_support']:g}", *figures)
     line = f"{record['dataset']}: {counted(record['n'], 'question')}, {record['unanswerable']:,} without an answer"
-    return f"{line}; {record['failed']:,} failed\n{_rendered(table)}"
+    return f"{line}; {record['failed']:,} failed\n{rendered(table)}"
 
 
 def judged(record: Mapping[str, Any]) -> str:
@@ -231,7 +232,7 @@ def judged(record: Mapping[str, Any]) -> str:
     table.add_column("n", justify="right")
     for name in dict.fromkeys(name for metrics in record["metrics"].values() for name in metrics):
         figures = [metrics.get(name) for metrics in record["metrics"].values()]
-        shown = [_interval(figure) if figure else "" for figure in figures]
+        shown = [interval(figure) if figure else "" for figure in figures]
         table.add_row(name, *shown, f"{max(figure['n'] for figure in figures if figure):,}")
     for name, label in SENTENCES.items():
         table.add_row(label, *(f"{counts[name]:,}" for counts in record["sentences"].values()), "")
@@ -242,7 +243,7 @@ def judged(record: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"{line}; {record['failed']:,} failed{took}",
-            _rendered(table),
+            rendered(table),
             *_least(record),
             *_differ(record),
             *_lost(record),
@@ -254,7 +255,7 @@ def _least(record: Mapping[str, Any]) -> list[str]:
     """The answers that keep least to their passages, a line each."""
     lines = [
         f"  answer {each['id']}: {each['supported']} of {counted(each['checkable'], 'sentence')} supported: "
-        f"{_quote(each['question'], 100)}"
+        f"{quoted(each['question'], 100)}"
         for each in record["least_faithful"]
     ]
     return ["", "least faithful:", *lines] if lines else []
@@ -269,12 +270,12 @@ def _differ(record: Mapping[str, Any]) -> list[str]:
     name = record["main"]["system"]
     lines = [
         "",
-        f"{name} and local differ on {_interval(found['share'])} of {counted(found['n'], 'sentence')} ({kappa}): "
+        f"{name} and local differ on {interval(found['share'])} of {counted(found['n'], 'sentence')} ({kappa}): "
         f"{found['judge_only']:,} supported by {name} alone, {found['local_only']:,} by local alone",
     ]
     return lines + [
         f"  answer {each['id']}, sentence {each['sentence']}, {name} {each['judge']:.2f}, local {each['local']:.2f}: "
-        f"{_quote(each['text'], 120)}"
+        f"{quoted(each['text'], 120)}"
         for each in found["examples"]
     ]
 
@@ -306,7 +307,7 @@ def faithfulness(record: Mapping[str, Any]) -> str:
     line = f"{record['dataset']}: {counted(record['n'], 'claim')}, supported from {record['threshold']:g}"
     failed = [f"failed: claim {each['id']}: {harmless(each['reason'])}" for each in record["failures"][:5]]
     return "\n".join(
-        [f"{line}; {record['failed']:,} failed", _rendered(table), *_remarks(record), *_baselines(record), *failed]
+        [f"{line}; {record['failed']:,} failed", rendered(table), *_remarks(record), *_baselines(record), *failed]
     )
 
 
@@ -334,7 +335,7 @@ def _baselines(record: Mapping[str, Any]) -> list[str]:
     for name, found in record["sets"].items():
         areas = [found["metrics"], *(found["baselines"].get(each, {}) for each in names)]
         table.add_row(Text(harmless(name)), *(_short(area.get("auroc")) for area in areas))
-    return ["", _rendered(table)]
+    return ["", rendered(table)]
 
 
 def _short(figure: Mapping[str, float] | None) -> str:
@@ -351,7 +352,8 @@ def _failed(record: Mapping[str, Any]) -> list[str]:
     return [f"failed: question {each['id']}, {each['system']}: {each['reason']}" for each in record["failures"][:5]]
 
 
-def _interval(figure: dict[str, float], sign: str = "") -> str:
+def interval(figure: dict[str, float], sign: str = "") -> str:
+    """A figure with its interval; with a sign where one is wanted."""
     return f"{figure['value']:{sign}.3f} [{figure['low']:{sign}.3f}, {figure['high']:{sign}.3f}]"
 
 
@@ -361,7 +363,7 @@ def gate(record: dict[str, Any]) -> str:
     lines = [
         f"{'holds' if record['holds'] else 'does not hold'}: {record['run']} against {record['baseline']}, "
         f"{counted(record['n'], 'case')}, {record['failed']:,} failed",
-        f"{record['metric']} of {record['system']}: {_interval(difference, '+')}, p {difference['p']:.4f}",
+        f"{record['metric']} of {record['system']}: {interval(difference, '+')}, p {difference['p']:.4f}",
     ]
     return "\n".join([*lines, *(f"- {reason}" for reason in record["reasons"])])
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rag.finetune.runs import TuningRun
 from ui.records import counted
-from ui.terminal import _interval, _quote, _rendered, harmless
+from ui.terminal import harmless, interval, quoted, rendered
 
 BY = {"alone": "what the models wrote", "shown": "what is shown of it, once passages and sentences were checked"}
 EXAMPLES = {
@@ -44,7 +44,7 @@ def versions(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         shown = (row["version"], row["created"], row["method"], row["base"], row["sha256"][:12])
         table.add_row("*" if row["current"] else "", *(Text(harmless(str(each))) for each in shown))
-    return _rendered(table)
+    return rendered(table)
 
 
 def data(record: Mapping[str, Any]) -> str:
@@ -59,7 +59,7 @@ def data(record: Mapping[str, Any]) -> str:
         shown = (each.get("documents", each.get("rows", 0)), len(each["held_out"]), *made)
         table.add_row(Text(harmless(each["name"])), *(f"{number:,}" for number in shown))
     sizes = (f"{record[part]['questions']:,} questions in {counted(record[part]['sheets'], 'sheet')}" for part in PARTS)
-    return _rendered(table) + "\n" + "; ".join(map(" ".join, zip(PARTS.values(), sizes, strict=True)))
+    return rendered(table) + "\n" + "; ".join(map(" ".join, zip(PARTS.values(), sizes, strict=True)))
 
 
 def trained_record(run: TuningRun) -> dict[str, Any]:
@@ -120,11 +120,11 @@ def _table(summary: Mapping[str, Any], by: str) -> str:
         table.add_column(name, justify="right")
     base, tuned = (summary["metrics"][f"{model} {by}"] for model in ("base", "tuned"))
     for metric in (each for each in METRICS if each in base or each in tuned):
-        shown = [_interval(figures[metric]) if metric in figures else "-" for figures in (base, tuned)]
+        shown = [interval(figures[metric]) if metric in figures else "-" for figures in (base, tuned)]
         found = summary["differences"][by].get(metric)
-        difference = (_interval(found, "+"), f"{found['p']:.4f}", f"{found['n']:,}") if found else ("-", "", "")
+        difference = (interval(found, "+"), f"{found['p']:.4f}", f"{found['n']:,}") if found else ("-", "", "")
         table.add_row(metric.replace("_", " "), *shown, *difference)
-    return _rendered(table)
+    return rendered(table)
 
 
 def _declined(summary: Mapping[str, Any]) -> str:
@@ -137,7 +137,7 @@ def _declined(summary: Mapping[str, Any]) -> str:
         table.add_column(f"{model} {condition}", justify="right")
     for who in ("retrieval", "model", "checker"):
         table.add_row(who, *(f"{models[model][condition][who]:,}" for model, condition in columns))
-    return _rendered(table)
+    return rendered(table)
 
 
 def _speed(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -159,5 +159,5 @@ def _examples(summary: Mapping[str, Any]) -> Iterator[str]:
         if found:
             yield from ("", f"{label}:")
         for each in found or ():
-            yield f"  {_quote(each['question'], 120)} ({_quote(' / '.join(each['references']), 80)})"
-            yield from (f"    {model}: {_quote(each[model], 160) or '-'}" for model in ("base", "tuned"))
+            yield f"  {quoted(each['question'], 120)} ({quoted(' / '.join(each['references']), 80)})"
+            yield from (f"    {model}: {quoted(each[model], 160) or '-'}" for model in ("base", "tuned"))

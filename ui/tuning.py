@@ -82,6 +82,8 @@ def compare(
 
 def promoted(settings: Settings, name: str) -> dict[str, Any]:
     """Judge a run by its evaluation, and let its model answer where it is better. Raises FinetuneError."""
+    if any(each.version == name for each in versions(settings)):
+        raise FinetuneError(f"{name} is a version already; let it answer with `footnote finetune use {name}`")
     run = read_run(name, settings)
     adapter, evaluation = read_adapter(run.adapter), run.evaluation()
     judged = verdict(evaluation, adapter.sha256)

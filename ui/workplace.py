@@ -140,7 +140,7 @@ def workplace(settings: Settings, catalog: Catalog, create: bool = False, cluste
         FootnoteError: the index or the embedder cannot be used.
     """
     try:
-        _check_free(settings)
+        check_free(settings)
         rebuild.finish(settings, catalog)
         embedder = open_embedder(settings)
         reason = rebuild.why(settings, embedder, catalog) if create else ""
@@ -160,7 +160,7 @@ def workplace(settings: Settings, catalog: Catalog, create: bool = False, cluste
             yield Here(rag, catalog, cluster)
 
 
-def _check_free(settings: Settings) -> None:
+def check_free(settings: Settings) -> None:
     """See who owns the index before weights are loaded for nothing."""
     directory = index_directory(settings)
     if directory.is_dir() and not settings.qdrant_url:

@@ -132,6 +132,11 @@ class Trainer:
         with torch.no_grad():
             found = [self._loss(pack) for pack in self._held]
         held = sum(float(each.total) for each in found) / sum(each.of for each in found)
+        if not math.isfinite(held):
+            raise FinetuneError(
+                f"the loss is {held} after step {self._step:,}; lower --rate ({self._plan.rate:g}) and begin anew with "
+                "--fresh"
+            )
         self._tell(loss, held)
         if self._best is None or held < self._best.loss:
             state = {name: value.detach().clone() for name, value in self._learning().items()}
@@ -178,7 +183,9 @@ class Trainer:
             part.replace(self._path)
         except (OSError, RuntimeError) as error:
             part.unlink(missing_ok=True)
-            raise FinetuneError(f"the checkpoint {self._path} cannot be written ({error}); free some disk") from None
+            raise FinetuneError(
+                f"the checkpoint {self._path} cannot be written ({error}); check the disk and the folder"
+            ) from None
 
     def _load(self) -> None:
         try:

@@ -31,22 +31,24 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Rag, Catalog], 
 
     from ui.api import create_app, with_page
 
-    running: list[tuple[Any, threading.Thread]] = []
+    running: list[tuple[Any, Any, threading.Thread]] = []
 
     def serve_(rag: Rag, catalog: Catalog) -> str:
         listening = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(
-            uvicorn.Config(with_page(create_app(rag, catalog)), log_level="error", timeout_graceful_shutdown=1)
-        )
+        app = with_page(create_app(rag, catalog))
+        app.state.served.jobs.start()
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        running.append((server, thread))
+        running.append((app, server, thread))
         return f"http://127.0.0.1:{listening.getsockname()[1]}"
 
     yield serve_
-    for server, thread in running:
+    for app, server, thread in running:
+        app.state.served.jobs.close()
         server.should_exit = True
         thread.join(timeout=10)
+        app.state.served.close()
 
 
 class Person:
@@ -276,3 +278,84 @@ def test_a_new_conversation_and_a_narrow_screen(
     person.page.click("text=New conversation")
     person.page.wait_for_selector(".fn-answer", state="detached")
     assert "appear here" in person.text("#fn-sources")
+
+
+def tab(person: Person, name: str) -> None:
+    person.page.click(f'button[role=tab]:has-text("{name}")')
+
+
+def test_files_are_brought_in_seen_and_taken_out(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog, tmp_path: Path
+) -> None:
+    """Three files of different kinds become ready, or say why not; one is removed again."""
+    rag = open_rag({})
+    person = Person(browser, serve(rag, catalog))
+    person.page.on("dialog", lambda dialog: dialog.accept())
+    tab(person, "Documents")
+    person.page.wait_for_selector("#fn-totals >> text=There are no documents yet")
+    (tmp_path / "pool.md").write_text("# Pool\n\nThe pool opens at nine.\n")
+    (tmp_path / "prices.csv").write_text("what,price\nticket,7\n")
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    names = ("pool.md", "prices.csv", "broken.pdf")
+    person.page.set_input_files("#fn-files", [str(tmp_path / name) for name in names])
+    person.page.wait_for_selector("#fn-documents-list .fn-failed >> text=broken.pdf", timeout=60_000)
+    person.page.wait_for_selector("#fn-totals >> text=2 documents", timeout=60_000)
+    assert "damaged" in person.text("#fn-documents-list .fn-failed .fn-why")
+    person.page.fill("#fn-find-documents textarea", "pool")
+    person.page.wait_for_selector("#fn-documents-list >> text=prices.csv", state="detached")
+    person.page.click("text=Remove >> nth=0")
+    person.page.wait_for_selector("#fn-totals >> text=1 document,", timeout=30_000)
+    assert not list((rag.settings.home / "uploads").rglob("pool.md"))
+    tab(person, "Ask")
+    person.ask("price of a ticket", DONE)
+    assert person.hosts == {"127.0.0.1"}
+
+
+def test_a_bad_answer_is_told_and_a_conversation_found_again(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+) -> None:
+    rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM("The rent is due monthly."))
+    url = serve(rag, catalog)
+    person = Person(browser, url)
+    person.ask("when is the rent due", DONE)
+    person.page.click('#fn-chat [title="dislike"], #fn-chat [aria-label="dislike"], #fn-chat [title="Dislike"]')
+    person.page.click("#fn-opinion >> text=incomplete")
+    person.page.fill("#fn-opinion textarea >> nth=0", "on the third working day")
+    person.page.click("#fn-opinion >> text=Send")
+    person.page.wait_for_selector("#fn-opinion", state="hidden")
+    last = (rag.settings.home / "feedback.jsonl").read_text().splitlines()[-1]
+    assert '"on the third working day"' in last
+    assert '"incomplete"' in last
+    again = Person(browser, url)
+    again.page.click("#fn-history .toggle-button, .sidebar .toggle-button")
+    again.page.click("#fn-conversations >> text=when is the rent due")
+    again.page.wait_for_selector(f"{DONE} .fn-notes")
+    assert "The rent is due monthly." in again.text(".fn-answer")
+    again.page.click("#fn-history >> text=This conversation")
+    with again.page.expect_download() as saved:
+        again.page.click("#fn-export a")
+    assert "[^1]" in Path(saved.value.path()).read_text()
+    again.page.click("#fn-delete-conversation")
+    again.page.wait_for_selector("#fn-history >> text=No conversations yet")
+
+
+def test_a_mark_leads_to_the_page_with_the_quote_marked(
+    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog, shared: Path
+) -> None:
+    pdf = shared / "files" / "pdf" / "embedded-link.pdf"
+    found = pdf if pdf.exists() else next(iter(shared.rglob("embedded-link.pdf")), None)
+    if found is None:
+        pytest.skip("the PDF is not there")
+    quote = "Now, what would happen if the embedded url is across two lines with broken list item group capturing?"
+    rag = open_rag({}, ParrotLLM(quote))
+    list(Ingestion(rag.settings, rag.embedder, rag.store, catalog).run([found]))
+    person = Person(browser, serve(rag, catalog), width=1440)
+    person.ask(quote, f"{DONE} .fn-mark")
+    person.page.wait_for_selector("#fn-sources .fn-box", state="attached", timeout=30_000)
+    picture = person.page.locator("#fn-sources .fn-page-picture")
+    picture.scroll_into_view_if_needed()
+    person.page.wait_for_function("document.querySelector('#fn-sources .fn-page-picture').naturalWidth > 0")
+    person.page.focus(".fn-mark")
+    person.page.keyboard.press("Enter")
+    person.page.wait_for_selector("#fn-sources .fn-here")
+    assert person.hosts == {"127.0.0.1"}

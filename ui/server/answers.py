@@ -58,8 +58,13 @@ class Answers:
         self._rag, self._catalog, self._metrics = rag, catalog, metrics
         self._turns, self._longest = Turns(settings.waiting_questions), settings.answer_seconds
         self._cache: Cache[_Kept] = Cache(settings.answer_cache)
-        metrics.watch("waiting_questions", "Questions that wait for the language model.", lambda: self._turns.waiting)
+        metrics.watch("waiting_questions", "Questions that wait for the language model.", lambda: self.waiting)
         metrics.watch("cached_answers", "Answers in the cache.", lambda: len(self._cache))
+
+    @property
+    def waiting(self) -> int:
+        """How many questions wait for the language model."""
+        return self._turns.waiting
 
     def stream(self, asked: Asked, client: str) -> Generator[Told]:
         """What `Rag.stream` tells, with how many others come first. Closing it stops the answer.

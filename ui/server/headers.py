@@ -28,7 +28,7 @@ POLICY = "; ".join(
 STRICT_POLICY = (
     "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"  # no scripts
 )
-NOT_USED = ("camera", "microphone", "geolocation", "payment", "usb", "serial", "bluetooth", "display-capture")
+NOT_USED = ("camera", "microphone", "geolocation", "payment", "usb", "serial", "display-capture")
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",

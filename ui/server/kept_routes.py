@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -151,8 +152,11 @@ def _one(routes: APIRouter, served: Served) -> None:
     )
     def export_conversation(conversation: str, request: Request) -> Response:
         """A conversation as Markdown, with footnotes."""
-        text = transcript.markdown(_found(served, request, conversation))
-        return Response(text, media_type="text/markdown; charset=utf-8")
+        whole = _found(served, request, conversation)
+        # Letters that every browser takes; the name itself may be in any script.
+        name = re.sub(r"[^A-Za-z0-9 -]+", "", whole.name).strip() or "conversation"
+        headers = {"Content-Disposition": f'attachment; filename="{name}.md"'}
+        return Response(transcript.markdown(whole), media_type="text/markdown; charset=utf-8", headers=headers)
 
     @routes.patch("/conversations/{conversation}", response_model=ConversationOut, responses=MISSING)
     def rename_conversation(conversation: str, body: Name, request: Request) -> dict[str, Any]:
