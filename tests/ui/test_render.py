@@ -98,9 +98,9 @@ def test_footnotes_stand_behind_their_sentence_and_are_listed_under_the_answer()
         "Whales breathe.[1][2] Ships float.[2][1] doc.md › page 3 › Life › At sea[2] ships.pdf"
     )
     assert [mark.get("title") for mark in root.iter("sup")] == [
-        "doc.md › page 3 › Life › At sea",
-        "ships.pdf",
-        "ships.pdf",
+        "doc.md › page 3 › Life › At sea: “They breathe air.”",
+        "ships.pdf: “Ships float.”",
+        "ships.pdf: “Ships float.”",
     ]
     assert [note.text_content() for note in root.find_class("fn-note")] == [
         "[1] doc.md › page 3 › Life › At sea",
