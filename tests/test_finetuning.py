@@ -84,6 +84,7 @@ def test_what_cannot_be_trained_says_so_in_a_line(footnote: Footnote, tmp_path: 
     assert "footnote finetune data" in footnote("finetune", "train", tmp_path, code=1)["error"]
     assert "no training 'absent'" in footnote("finetune", "evaluate", "absent", tmp_path, code=1)["error"]
     assert "there is no version 'v7'" in footnote("finetune", "use", "v7", code=1)["error"]
+    assert "shipped is a version already" in footnote("finetune", "promote", "shipped", code=1)["error"]
     assert "no version answered before" in footnote("finetune", "rollback", code=1)["error"]
     assert "torch sees no CUDA" in footnote("finetune", "train", "--device", "cuda", code=1)["error"]
 

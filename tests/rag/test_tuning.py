@@ -216,3 +216,11 @@ def test_a_checkpoint_that_cannot_be_written_says_so_and_leaves_the_last_one(som
     with pytest.raises((FinetuneError, OSError), match="checkpoint"):
         run.go()
     assert (tmp_path / CHECKPOINT).read_bytes() == kept
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_what_to_do(some: list[Pack], tmp_path: Path) -> None:
+    run = Run(tmp_path, QUICK, some)
+    with torch.no_grad():
+        next(iter(run.adapter().values())).fill_(float("nan"))
+    with pytest.raises(FinetuneError, match=r"the loss is nan after step \d+; lower --rate"):
+        run.go()
