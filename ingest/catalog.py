@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from ingest.discover import plain
+from ingest.ledger import explained
 from rag.errors import IngestError
 from rag.filter import Pairs, merged
 from rag.types import Document
@@ -306,18 +307,5 @@ def _stamped(row: Row) -> Row:
     )
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """SQLite's and the system's errors, told in one line with a remedy."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        busy = "locked" in str(error) or "busy" in str(error)
-        remedy = "another process is writing to it, try again" if busy else "check the disk and the folder's rights"
-        raise IngestError(f"the catalog {path} cannot be used: {error}; {remedy}") from error
-    except sqlite3.Error as error:
-        raise IngestError(f"the catalog {path} cannot be used: {error}; move it away and ingest again") from error
-    except OSError as error:
-        raise IngestError(
-            f"the catalog {path} cannot be opened: {error.strerror or error}; check its folder"
-        ) from error
+def _explained(path: Path) -> AbstractContextManager[None]:
+    return explained(path, "the catalog", IngestError, "move it away and ingest again")

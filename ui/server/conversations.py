@@ -9,13 +9,14 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 from typing import Any
 from uuid import uuid4
 
+from ingest.ledger import explained
 from rag.errors import SettingsError
 from rag.filter import Filter
 from rag.settings import Settings
@@ -302,18 +303,5 @@ def _bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """SQLite's and the system's errors, told in one line with a remedy."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        busy = "locked" in str(error) or "busy" in str(error)
-        remedy = "another process is writing to it, try again" if busy else "check the disk and the folder's rights"
-        raise SettingsError(f"the conversations {path} cannot be used: {error}; {remedy}") from error
-    except sqlite3.Error as error:
-        raise SettingsError(f"the conversations {path} cannot be used: {error}; move the file away") from error
-    except OSError as error:
-        raise SettingsError(
-            f"the conversations {path} cannot be opened: {error.strerror or error}; check the folder's rights"
-        ) from error
+def _explained(path: Path) -> AbstractContextManager[None]:
+    return explained(path, "the conversations", SettingsError, "move the file away")

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from ingest.catalog import NOTHING, packed, unpacked
 from ingest.discover import plain
+from ingest.ledger import explained
 from rag.errors import IngestError
 from rag.filter import Pairs
 
@@ -241,18 +241,5 @@ def _bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """SQLite's and the system's errors, told in one line with a remedy."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        busy = "locked" in str(error) or "busy" in str(error)
-        remedy = "another process is writing to it, try again" if busy else "check the disk and the folder's rights"
-        raise IngestError(f"the list of jobs {path} cannot be used: {error}; {remedy}") from error
-    except sqlite3.Error as error:
-        raise IngestError(f"the list of jobs {path} cannot be used: {error}; move it away and start again") from error
-    except OSError as error:
-        raise IngestError(
-            f"the list of jobs {path} cannot be opened: {error.strerror or error}; check its folder"
-        ) from error
+def _explained(path: Path) -> AbstractContextManager[None]:
+    return explained(path, "the list of jobs", IngestError, "move it away and start again")
