@@ -58,7 +58,7 @@ def hits(found: Sequence[Hit]) -> str:
         return "nothing found"
     blocks = []
     for number, hit in enumerate(found, start=1):
-        via = ", ".join(f"{via.system} #{via.rank}" for via in hit.via)
+        via = ", ".join(f"{via.system} #{via.rank}" if via.rank else via.system for via in hit.via)
         head = f"{number:>2}. {harmless(place(hit))}  [{hit.score:.3f}; {via}]"
         blocks.append(f"{head}\n{textwrap.indent(quoted(hit.chunk.with_header, 400), '    ')}")
     return "\n\n".join(blocks)

@@ -18,6 +18,7 @@ from rag.errors import FilterError, LLMError, QuestionError, StoreUnreachable
 from rag.filter import Filter
 from rag.types import Answer, Finished, Message, Timings
 from tests.conftest import OpenRag, ParrotLLM
+from ui import terminal
 from ui.api import create_app
 from ui.remote import Remote
 
@@ -75,6 +76,7 @@ def test_events_come_in_the_order_of_the_packages(remote: Remote) -> None:
 def test_passages_are_the_same_as_the_packages(remote: Remote, rag: Rag) -> None:
     found = [(hit.chunk.doc, hit.chunk.text, round(hit.score, 5)) for hit in remote.search(QUESTION, 2)]
     assert found == [(hit.chunk.doc, hit.chunk.text, round(hit.score, 5)) for hit in rag.search(QUESTION, 2)]
+    assert "#0" not in terminal.hits(remote.search(QUESTION, 2)), "the API tells no ranks"
 
 
 def test_who_stops_reading_stops_the_answer(remote: Remote) -> None:
