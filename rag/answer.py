@@ -12,7 +12,6 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from itertools import compress
 from operator import not_
-from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +20,8 @@ from rag.checking import Checking, kept
 from rag.declines import declines
 from rag.embed import Embedder, open_embedder
 from rag.filter import Filter
-from rag.llm import LLM, open_llm
+from rag.llm import LLM
+from rag.models import Models
 from rag.prompt import ABSTENTION, build
 from rag.rerank import open_reranker
 from rag.retrieve import Retriever
@@ -30,7 +30,7 @@ from rag.settings import Settings, Strictness
 from rag.store.opening import open_store
 from rag.store.protocol import DENSE, Store
 from rag.types import Answer, Event, Finished, Hit, Message, Piece, Retrieved, Sentence, Timings
-from rag.verify import Checker, open_checker
+from rag.verify import Checker
 
 COPIES = 5
 """How many times as many passages are looked at as an answer needs, to find so many that differ."""
@@ -52,10 +52,12 @@ class Rag:
         store: Store,
         llm: LLM | None = None,
         checker: Checker | None = None,
+        models: Models | None = None,
     ) -> None:
+        """`models` are those of another collection; else what is not given is loaded on first use."""
         self.settings, self.embedder, self.store = settings, embedder, store
         self._retriever = Retriever(store, embedder, settings, open_reranker(settings))
-        self._llm, self._checker, self._loading = llm, checker, Lock()
+        self.models = models or Models(settings, llm, checker)
         self._rewriter = Rewriter(settings, lambda: self.llm)
 
     @classmethod
@@ -74,27 +76,25 @@ class Rag:
         embedder = open_embedder(settings)
         return cls(settings, embedder, open_store(settings, embedder, create, url, token))
 
+    def beside(self, settings: Settings, create: bool = False, url: str = "", token: str = "") -> Self:
+        """Another collection of the same models, which `settings` name; see `open` for the rest."""
+        store = open_store(settings, self.embedder, create, url, token)
+        return type(self)(settings, self.embedder, store, models=self.models)
+
     @property
     def llm(self) -> LLM:
         """The language model, loaded on first use."""
-        with self._loading:
-            if self._llm is None:
-                self._llm = open_llm(self.settings)
-            return self._llm
+        return self.models.llm
 
     @property
     def checker(self) -> Checker:
         """What checks answers, loaded on first use."""
-        with self._loading:
-            if self._checker is None:
-                self._checker = open_checker(self.settings)
-            return self._checker
+        return self.models.checker
 
     @property
     def missing(self) -> tuple[str, ...]:
         """What is not loaded yet."""
-        parts = {"the language model": self._llm, "the checker": self._checker}
-        return tuple(name for name, part in parts.items() if part is None)
+        return self.models.missing
 
     def search(self, question: str, k: int, within: Filter | None = None) -> list[Hit]:
         """The `k` best passages, of documents that `within` matches. Raises QuestionError: it is empty or too long."""

@@ -237,6 +237,8 @@ OpenRag = Callable[..., Rag]
 @pytest.fixture
 def open_rag(settings: Settings, embedder: WordCountEmbedder, catalog: Catalog) -> Iterator[OpenRag]:
     """Opens a `Rag` on the fakes, over documents given as name -> Markdown text."""
+    from tests.ingest.inline import Inline
+
     opened: list[Rag] = []
 
     def open_(documents: dict[str, str], llm: ParrotLLM | None = None, **changes: object) -> Rag:
@@ -246,7 +248,7 @@ def open_rag(settings: Settings, embedder: WordCountEmbedder, catalog: Catalog) 
         for name, text in documents.items():
             (folder / name).write_text(text, encoding="utf-8")
         store = open_store(chosen, embedder, create=True)
-        list(Ingestion(chosen, embedder, store, catalog).run([folder]))
+        list(Ingestion(chosen, embedder, store, catalog, readers=Inline(chosen, embedder)).run([folder]))
         rag = Rag(chosen, embedder, store, llm or ParrotLLM(), WordChecker())
         opened.append(rag)
         return rag

@@ -59,6 +59,7 @@ LAYERS = {
     "rag.store.server": 2,
     "rag.store.opening": 2,
     "rag.checking": 6,
+    "rag.models": 6,
     "rag.rewrite": 2,
     "rag.declines": 2,
     "rag.retrieve": 3,
@@ -158,7 +159,9 @@ OWNERS = {
     "fastapi": {
         "ui.api",
         "ui.server.asking",
+        "ui.server.collections",
         "ui.server.documents",
+        "ui.server.evaluation_routes",
         "ui.server.health",
         "ui.server.kept_routes",
         "ui.server.openai",
@@ -166,7 +169,7 @@ OWNERS = {
         "ui.server.sources",
     },
     "uvicorn": {"ui.serving"},
-    "gradio": {"ui.api", "ui.chat", "ui.history", "ui.shelf", "ui.state", "ui.web"},
+    "gradio": {"ui.api", "ui.chat", "ui.history", "ui.quality", "ui.shelf", "ui.state", "ui.web"},
 }
 """Heavy library -> the modules that own it. They import it inside functions, so that starting is quick."""
 
@@ -177,7 +180,9 @@ AT_TOP = {
     ("rag.llama_index", "llama_index"),
     ("ui.api", "fastapi"),
     ("ui.server.asking", "fastapi"),
+    ("ui.server.collections", "fastapi"),
     ("ui.server.documents", "fastapi"),
+    ("ui.server.evaluation_routes", "fastapi"),
     ("ui.server.health", "fastapi"),
     ("ui.server.kept_routes", "fastapi"),
     ("ui.server.openai", "fastapi"),
@@ -185,6 +190,7 @@ AT_TOP = {
     ("ui.server.sources", "fastapi"),
     ("ui.chat", "gradio"),
     ("ui.history", "gradio"),
+    ("ui.quality", "gradio"),
     ("ui.shelf", "gradio"),
     ("ui.state", "gradio"),
     ("ui.web", "gradio"),

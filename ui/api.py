@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,9 +15,11 @@ from ingest.catalog import Catalog
 from rag.answer import Rag
 from ui import wire
 from ui.desk import BUSY, Desk
-from ui.server import asking, documents, health, kept_routes, openai, sources
-from ui.server.access import identity_of
+from ui.server import asking, documents, evaluation_routes, health, kept_routes, openai, sources
+from ui.server.access import COLLECTIONS, identity_of
 from ui.server.binding import LOOPBACK
+from ui.server.collections import Collections
+from ui.server.collections import router as of_collections
 from ui.server.guard import guard
 from ui.server.logs import Logged
 from ui.server.problems import tell_problems
@@ -40,23 +43,53 @@ class Names(BaseModel):
     docs: list[str]
 
 
-def create_app(rag: Rag, catalog: Catalog, desk: Desk | None = None) -> FastAPI:
-    """The application over one collection: its routes, and what the desk takes in. See `with_page` for the page."""
-    # No interactive documentation: its scripts would come from another host.
-    app = FastAPI(title="Footnote", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+def create_app(rag: Rag, catalog: Catalog, desk: Desk | None = None, url: str = "", page: bool = False) -> FastAPI:
+    """The application: routes over one collection, and over each other one below an address of its own.
+
+    Args:
+        rag: the first collection.
+        catalog: where documents of all collections are kept.
+        desk: takes in what other processes hand in for the first collection.
+        url: where people find this server, for processes that want to write one of the other collections.
+        page: with the Gradio page of each collection.
+    """
     served = Served.of(rag, catalog, desk)
-    app.state.served = served
+
+    def one(each: Served) -> FastAPI:
+        return _join(FastAPI(openapi_url=None), each, collections, page)
+
+    collections = Collections(served, one, url, served.desk.token)
+
+    @asynccontextmanager
+    async def running(_app: FastAPI) -> AsyncIterator[None]:
+        await collections.start()
+        yield
+        await collections.leave()
+
+    # No interactive documentation: its scripts would come from another host.
+    app = FastAPI(title="Footnote", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", lifespan=running)
     settings = rag.settings
-    guard(app, settings.host, settings.allowed_hosts, Users(settings.home) if settings.auth else None)
+    users = Users(settings.home) if settings.auth else None
+    guard(app, settings.host, settings.allowed_hosts, users, served.desk.token)
     app.add_middleware(Logged, metrics=served.metrics)
+    app.mount(COLLECTIONS, collections)
+    app.state.collections = collections
+    return _join(app, served, collections, page)
+
+
+def _join(app: FastAPI, served: Served, collections: Collections, page: bool) -> FastAPI:
+    """The application with the routes of one collection, and its page."""
+    app.state.served = served
     tell_problems(app)
     for part in (health, asking, openai, kept_routes):
         app.include_router(part.router(served))
-    app.include_router(sources.router(sources.Sources(rag, catalog)))
-    local = settings.host in LOOPBACK and not settings.auth
-    app.include_router(documents.router(served.jobs, served.uploads, catalog, local))
+    app.include_router(sources.router(sources.Sources(served.rag, served.catalog)))
+    local = served.settings.host in LOOPBACK and not served.settings.auth
+    app.include_router(documents.router(served.jobs, served.uploads, served.catalog, local))
+    app.include_router(evaluation_routes.router(served.evaluations))
+    app.include_router(of_collections(collections))
     app.include_router(_for_other_processes(served.desk))
-    return app
+    return _with_page(app, served, collections) if page else app
 
 
 def _for_other_processes(desk: Desk) -> APIRouter:
@@ -106,16 +139,15 @@ def _taken_in(work: T | None) -> T:
     return work
 
 
-def with_page(app: FastAPI) -> FastAPI:
+def _with_page(app: FastAPI, served: Served, collections: Collections) -> FastAPI:
     """The application with the Gradio page mounted at `/`."""
     from gradio import mount_gradio_app
 
     from ui import web
 
-    blocks = web.page(app.state.served)
     mounted: FastAPI = mount_gradio_app(
         app,
-        blocks,
+        web.page(served, collections),
         path="/",
         theme=web.theme(),
         css=web.css(),

@@ -181,7 +181,7 @@ def answering(settings: Settings) -> Iterator[Rag | Remote]:
         if locked.owner is None or not locked.owner.url:
             raise
         say(f"asking {locked.owner.url}, whose settings count")
-        yield Remote(locked.owner.url)
+        yield Remote(locked.owner.url, token=locked.owner.token)
         return
     with rag:
         yield rag

@@ -91,14 +91,14 @@ class Desk:
     def __init__(self, rag: Rag, catalog: Catalog, token: str = "") -> None:
         """Without a token nobody is admitted."""
         self._here, self._settings, self._catalog = Here(rag, catalog), rag.settings, catalog
-        self._token = token.encode()
+        self.token = token
         self._job: Job | None = None
         self.writing = Lock()
         """Held by whoever writes the index. Work from other processes is refused meanwhile; the server's jobs wait."""
 
     def admits(self, token: str) -> bool:
         """Whether someone who shows this token may hand in work."""
-        return bool(self._token) and compare_digest(self._token, token.encode())
+        return bool(self.token) and compare_digest(self.token.encode(), token.encode())
 
     def ingest(self, paths: Sequence[Path], prune: bool, metadata: Pairs = ()) -> Job | None:
         """Start ingesting; None where other work is going on.

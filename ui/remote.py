@@ -26,6 +26,7 @@ from rag.types import (
     Timings,
     Via,
 )
+from ui import wire
 
 if TYPE_CHECKING:
     import httpx
@@ -35,10 +36,12 @@ SILENCE = 60.0
 
 
 class Remote:
-    """A server at `url`, such as `http://127.0.0.1:7860`. `key` is an API key, where people have to sign in."""
+    """A server at `url`, such as `http://127.0.0.1:7860`, or a collection of it, such as `.../c/contracts`."""
 
-    def __init__(self, url: str, key: str = "") -> None:
-        self.url, self._headers = url, {"Authorization": f"Bearer {key}"} if key else {}
+    def __init__(self, url: str, key: str = "", token: str = "") -> None:
+        """`key` is an API key, where people have to sign in; commands of the user who serves have a `token` instead."""
+        self.url = url
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {wire.TOKEN: token} if token else {}
 
     def search(self, question: str, k: int, within: Filter | None = None) -> list[Hit]:
         """See `Rag.search`."""

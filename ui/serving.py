@@ -40,7 +40,7 @@ def serve(settings: Settings, catalog: Catalog, ready: Callable[[str], None]) ->
         token = secrets.token_urlsafe()
         with Rag.open(settings, create=True, url=url, token=token) as rag, closing(Desk(rag, catalog, token)) as desk:
             threading.Thread(target=_warm, args=(rag,), name="load-llm", daemon=True).start()
-            _run(rag, catalog, desk, listening, lambda: ready(url))
+            _run(rag, catalog, desk, listening, url, ready)
     finally:
         listening.close()
 
@@ -76,28 +76,28 @@ def _warm(rag: Rag) -> None:
         log.warning("not everything is ready: %s", error)
 
 
-def _run(rag: Rag, catalog: Catalog, desk: Desk, listening: socket.socket, ready: Callable[[], None]) -> None:
+def _run(
+    rag: Rag, catalog: Catalog, desk: Desk, listening: socket.socket, url: str, ready: Callable[[str], None]
+) -> None:
     import uvicorn
 
-    from ui.api import create_app, with_page
+    from ui.api import create_app
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            ready()
+            ready(url)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            await asyncio.to_thread(app.state.served.jobs.close)  # lets those who watch them go, too
-            await asyncio.to_thread(desk.close)  # so that whoever handed work in is told how far it came
+            await asyncio.gather(*(asyncio.to_thread(each.stop) for each in app.state.collections.served))
             await super().shutdown(sockets)
 
     log_requests(rag.settings)
-    app = with_page(create_app(rag, catalog, desk))
+    app = create_app(rag, catalog, desk, url, page=True)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
     try:
-        app.state.served.jobs.start()
         Server(config).run(sockets=[listening])
     except KeyboardInterrupt:
         log.info("stopped")
     finally:
-        app.state.served.close()
+        app.state.collections.close()

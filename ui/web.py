@@ -11,14 +11,17 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
 
-from ui import chat, history, shelf, state
+from ui import chat, history, quality, shelf, state
 from ui.chat import QUIET
 from ui.records import counted
 from ui.render import safe
 from ui.server.access import identity_of
+from ui.server.collections import Collections, below
 from ui.server.served import Served
 
 TITLE = "Footnote"
+NEW = "+"
+"""What is chosen to make a collection. No collection's address."""
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Ubuntu", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
 
@@ -38,7 +41,7 @@ def head() -> str:
     return f"<script>{files('ui').joinpath('page.js').read_text(encoding='utf-8')}</script>"
 
 
-def page(served: Served) -> gr.Blocks:
+def page(served: Served, collections: Collections) -> gr.Blocks:
     """The page over one collection."""
     with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as blocks:
         header = gr.HTML(elem_classes="fn-header")
@@ -47,25 +50,40 @@ def page(served: Served) -> gr.Blocks:
                 talking = chat.build(served)
             with gr.Tab("Documents", id="documents"):
                 documents = shelf.build(served)
+            with gr.Tab("Quality", id="quality"):
+                measured = quality.build(served.evaluations)
             with gr.Tab("Status", id="status"):
                 status = state.build(served)
         conversations = history.build(served, talking)
 
         def loaded(request: gr.Request) -> tuple[Any, ...]:
-            return _header(served, request), *talking.refreshed()
+            return _header(served, collections, request), *talking.refreshed()
 
         blocks.load(loaded, None, [header, *talking.outputs], **QUIET)  # what was ingested meanwhile shows
-        for refresh, inputs, outputs in (documents, status, conversations):
+        for refresh, inputs, outputs in (documents, measured, status, conversations):
             blocks.load(refresh, inputs, outputs, **QUIET)
     return blocks
 
 
-def _header(served: Served, request: gr.Request) -> str:
+def _header(served: Served, collections: Collections, request: gr.Request) -> str:
     found = [document for document in served.catalog.documents(served.collection) if document.status == "indexed"]
     passages = sum(document.chunks for document in found)
-    about = f"{counted(len(found), 'document')}, {counted(passages, 'passage')} in {served.collection}"
+    about = f"{counted(len(found), 'document')}, {counted(passages, 'passage')} in"
     name, told = f'<span class="fn-name">{TITLE}</span>', f'<span class="fn-about">{safe(about)}</span>'
-    return f'<div class="fn-bar">{name}{told}{_who(served, request)}</div>'
+    return f'<div class="fn-bar">{name}{told}{_choice(served, collections, request)}{_who(served, request)}</div>'
+
+
+def _choice(served: Served, collections: Collections, request: gr.Request) -> str:
+    """The collections to choose from; each has a page of its own, and its address is the value."""
+    here, first = served.collection, collections.first.collection
+    up = "./" if here == first else "../../"
+    rows = [(name, up if name == first else f"{up}{below(name)}/") for name in collections.names()]
+    options = [
+        f'<option value="{safe(at)}"{" selected" if name == here else ""}>{safe(name)}</option>' for name, at in rows
+    ]
+    if identity_of(request.request).role == "editor":
+        options.append(f'<option value="{NEW}" data-up="{up}">New collection …</option>')
+    return f'<select id="fn-collection" aria-label="Collection">{"".join(options)}</select>'
 
 
 def _who(served: Served, request: gr.Request) -> str:

@@ -36,6 +36,11 @@ class Collections:
         self._client = client
         self.name = PREFIX + collection
 
+    def names(self) -> list[str]:
+        """Of all indexes on the server, sorted, as the user knows them."""
+        aliases = (each.alias_name for each in self._client.get_aliases().aliases)
+        return sorted(alias.removeprefix(PREFIX) for alias in aliases if alias.startswith(PREFIX))
+
     def live(self) -> str | None:
         """The collection that is searched; None where there is none. One that is no alias is another program's."""
         for each in self._client.get_aliases().aliases:

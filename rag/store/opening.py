@@ -24,6 +24,17 @@ def index_directory(settings: Settings) -> Path:
     return settings.home / "collections" / settings.collection
 
 
+def indexes(settings: Settings) -> list[str]:
+    """Names of the collections that have an index, whether it holds anything or not. Opens none. Raises StoreError."""
+    if settings.qdrant_url:
+        with _on_server(settings) as collections:
+            return collections.names()
+    from rag.store import swap
+
+    directory = settings.home / "collections"
+    return sorted(each.name for each in directory.glob("*") if swap.exists(each))
+
+
 def open_store(
     settings: Settings, embedder: Space, create: bool = False, url: str = "", token: str = "", beside: str = ""
 ) -> Store:

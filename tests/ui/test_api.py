@@ -134,6 +134,25 @@ def test_a_body_that_is_no_question_is_422_with_one_line(client: Open) -> None:
     assert answer.json()["error"].startswith("question: Field required; k: ")
 
 
+@pytest.mark.parametrize("path", ["/api/v1/search", "/api/v1/ask", "/api/v1/feedback", "/v1/chat/completions"])
+def test_a_body_that_is_no_text_is_400_as_the_api_describes(client: Open, path: str) -> None:
+    api = client()
+    answer = api.post(path, content=b"\xff", headers={"content-type": "application/json"})
+    described = api.get("/api/openapi.json").json()["paths"][path]["post"]["responses"]
+    assert (answer.status_code, "400" in described) == (400, True)
+
+
+def test_the_api_describes_what_else_a_question_may_be_told(client: Open) -> None:
+    api = client()
+    described = api.get("/api/openapi.json").json()["paths"]["/api/v1/ask"]["post"]["responses"]
+    assert described.keys() >= {"401", "403"}
+    answer = api.post("/api/v1/ask", json={"question": "rent", "conversation": "none"})
+    assert (answer.status_code, "404" in described) == (404, True)
+    event = described["200"]["content"]["text/event-stream"]["itemSchema"]["properties"]["event"]
+    told = events(api.post("/api/v1/ask", json={"question": "monthly rent of the flat", "stream": True}).text)
+    assert {name for name, _ in told} < {*event["enum"]}
+
+
 def events(text: str) -> list[tuple[str, dict[str, object]]]:
     """Server-sent events as name and data."""
     blocks = [block.splitlines() for block in text.split("\n\n") if block and not block.startswith(":")]
@@ -173,7 +192,7 @@ def test_a_server_is_ready_when_its_models_are_loaded(open_rag: OpenRag, catalog
     rag = open_rag({"lease.md": RENT})
     api = TestClient(create_app(rag, catalog), base_url="http://127.0.0.1:7860")
     assert api.get("/readyz").json() == {"ready": True, "waiting_for": []}
-    rag._llm = None
+    rag.models._llm = None
     answer = api.get("/readyz")
     assert (answer.status_code, answer.json()["waiting_for"]) == (503, ["the language model"])
 

@@ -13,7 +13,7 @@ from starlette.routing import Mount
 
 from ingest.catalog import Catalog
 from tests.conftest import OpenRag
-from ui.api import create_app, with_page
+from ui.api import create_app
 
 pytestmark = pytest.mark.slow  # loads Gradio
 
@@ -39,7 +39,7 @@ def filled(pattern: str, value: str) -> str:
 def home(open_rag: OpenRag, catalog: Catalog) -> tuple[Any, Path]:
     rag = open_rag({"a.md": "# A\n\nText."})
     (rag.settings.home / "footnote.toml").write_text(f'{SECRET} = "hush"\n')
-    return with_page(create_app(rag, catalog)), rag.settings.home
+    return create_app(rag, catalog, page=True), rag.settings.home
 
 
 def written(path: Path) -> Iterator[str]:

@@ -29,14 +29,13 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Rag, Catalog], 
     """Serves a `Rag` as `footnote chat` does; gives the URL."""
     import uvicorn
 
-    from ui.api import create_app, with_page
+    from ui.api import create_app
 
     running: list[tuple[Any, Any, threading.Thread]] = []
 
     def serve_(rag: Rag, catalog: Catalog) -> str:
         listening = socket.create_server(("127.0.0.1", 0))
-        app = with_page(create_app(rag, catalog))
-        app.state.served.jobs.start()
+        app = create_app(rag, catalog, page=True)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
@@ -45,10 +44,10 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Rag, Catalog], 
 
     yield serve_
     for app, server, thread in running:
-        app.state.served.jobs.close()
+        app.state.served.stop()
         server.should_exit = True
         thread.join(timeout=10)
-        app.state.served.close()
+        app.state.collections.close()
 
 
 class Person:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from ingest.catalog import Catalog
 from rag.answer import Rag
-from rag.errors import FilterError, LLMError, QuestionError, StoreUnreachable
+from rag.errors import FilterError, FootnoteError, LLMError, QuestionError, StoreUnreachable
 from rag.filter import Filter
 from rag.types import Answer, Finished, Message, Timings
 from tests.conftest import OpenRag, ParrotLLM
 from ui import terminal
 from ui.api import create_app
+from ui.desk import Desk
 from ui.remote import Remote
 
 RENT = "The monthly rent of the flat is 900 euros."
@@ -37,15 +40,20 @@ LLM = ParrotLLM(f"{RENT} Zebras juggle quartz vigorously.")
 @pytest.fixture
 def remote(rag: Rag, catalog: Catalog) -> Iterator[Remote]:
     LLM.fails = ""
+    with serving(create_app(rag, catalog)) as url:
+        yield Remote(url)
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
-    app = create_app(rag, catalog)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    yield Remote(f"http://127.0.0.1:{listening.getsockname()[1]}")
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     server.should_exit = True
     thread.join(10)
-    app.state.served.close()
+    app.state.collections.close()
 
 
 def comparable(answer: Answer) -> Any:
@@ -65,6 +73,22 @@ def test_an_answer_is_the_same_as_the_packages(remote: Remote, rag: Rag) -> None
 
 def catalog_documents(rag: Rag) -> Any:
     return Catalog.open(rag.settings.home / "catalog.sqlite").documents(rag.settings.collection)
+
+
+def test_commands_beside_a_server_with_a_sign_in_are_answered(open_rag: OpenRag, catalog: Catalog) -> None:
+    rag = open_rag({"lease.md": f"# Rent\n\n{RENT}\n"}, LLM, auth=True)
+    with serving(create_app(rag, catalog, Desk(rag, catalog, "secret"))) as url:
+        assert Remote(url, token="secret").search("rent", 1)[0].chunk.text.endswith(RENT)
+        for stranger in (Remote(url), Remote(url, token="guessed"), Remote(url, "fn_unknown")):
+            with pytest.raises(FootnoteError, match=r"sign in|API key"):
+                stranger.search("rent", 1)
+
+
+def test_a_collection_is_asked_behind_its_address(rag: Rag, catalog: Catalog) -> None:
+    rag.beside(rag.settings.model_copy(update={"collection": "empty"}), create=True).close()
+    with serving(create_app(rag, catalog)) as url:
+        assert Remote(url).search("rent", 1)
+        assert Remote(f"{url}/c/empty").search("rent", 1) == []
 
 
 def test_events_come_in_the_order_of_the_packages(remote: Remote) -> None:

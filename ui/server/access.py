@@ -8,6 +8,7 @@ once and not mended: what no rule names needs an editor, so a path that is writt
 from __future__ import annotations
 
 import re
+from hmac import compare_digest
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rag.settings import COLLECTION_NAME
 from ui import wire
 from ui.server import signin
 from ui.server.sessions import Sessions
@@ -30,8 +32,9 @@ WEBSOCKET = "WEBSOCKET"
 """Stands for a method: a websocket may change things, and none is listed, so it needs an editor."""
 PUBLIC = ("/healthz", "/readyz", "/manifest.json")
 """Browsers ask for the page's manifest without cookies; it holds no more than the name."""
-HANDED_OVER = (wire.INGEST, wire.STOP, wire.REMOVE)
-"""What other processes of the same user post to; these routes check a token of their own."""
+COLLECTIONS = "/c"
+"""Below this, each collection has the paths that the first one has at `/`, with the same roles."""
+OF_ONE = re.compile(rf"{COLLECTIONS}/{COLLECTION_NAME.strip('^$')}(?=/)")
 FOR_PROGRAMS = ("/api/", "/v1/", "/gradio_api/", "/metrics")
 """Told with status 401 that there is no sign-in; people are led to the page instead."""
 EDITOR_READS = re.compile(r"/(metrics|monitoring)(/.*)?")
@@ -52,7 +55,7 @@ class Identity(NamedTuple):
     """Who asks."""
 
     name: str
-    """Of a user or an API key; `local` where nobody has to sign in."""
+    """Of a user or an API key; `local` where nobody has to sign in, and for commands of the user who serves."""
     role: Role
 
 
@@ -86,9 +89,11 @@ def identity_of(connection: HTTPConnection) -> Identity:
 class Access:
     """Asks for a sign-in, keeps other sites' pages out, and checks roles."""
 
-    def __init__(self, app: ASGIApp, users: Users | None = None, throttle: Throttle | None = None) -> None:
-        """Without `users`, nobody has to sign in."""
-        self._app, self._users = app, users
+    def __init__(
+        self, app: ASGIApp, users: Users | None = None, throttle: Throttle | None = None, token: str = ""
+    ) -> None:
+        """Without `users`, nobody has to sign in. `token` is what processes of the user who runs the server know."""
+        self._app, self._users, self._token = app, users, token.encode()
         self._sessions = Sessions(users) if users else None
         self._pages: ASGIApp = SignIn(users, self._sessions, throttle) if users and self._sessions else _no_sign_in
 
@@ -122,12 +127,16 @@ class Access:
         return site in ("cross-site", "same-site") or not all(_same_host(origin, host) for origin in origins)
 
     def _let_in(self, method: str, path: str, connection: HTTPConnection) -> Identity | Refusal:
-        handed_over = method == "POST" and path in HANDED_OVER and wire.TOKEN in connection.headers
-        found = EVERYBODY if handed_over else self._identity(connection)
-        return found if isinstance(found, Refusal) or allowed(found.role, method, path) else _not_for(found)
+        found = self._identity(connection)
+        if isinstance(found, Refusal) or allowed(found.role, method, _in_collection(path)):
+            return found
+        return _not_for(found)
 
     def _identity(self, connection: HTTPConnection) -> Identity | Refusal:
         if self._users is None or self._sessions is None:
+            return EVERYBODY
+        given = connection.headers.get(wire.TOKEN, "").encode()
+        if self._token and compare_digest(given, self._token):
             return EVERYBODY
         if token := _bearer(connection.headers):
             key = self._users.known().key(token)
@@ -143,6 +152,12 @@ def allowed(role: Role, method: str, path: str) -> bool:
     if method in SAFE:
         return not EDITOR_READS.fullmatch(path)
     return any(method in methods and pattern.fullmatch(path) for methods, pattern in READER_CHANGES)
+
+
+def _in_collection(path: str) -> str:
+    """The path without the address of the collection before it, if there is one."""
+    of_one = OF_ONE.match(path)
+    return path[of_one.end() :] if of_one else path
 
 
 def _not_for(identity: Identity) -> Refusal:
@@ -178,7 +193,7 @@ async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) 
 
 
 def _response(refusal: Refusal, scope: Scope) -> Response:
-    page = scope["method"] in ("GET", "HEAD") and not scope["path"].startswith(FOR_PROGRAMS)
+    page = scope["method"] in ("GET", "HEAD") and not _in_collection(scope["path"]).startswith(FOR_PROGRAMS)
     headers = {"Cache-Control": "no-store"}
     if refusal is NOT_SIGNED_IN and page:
         query = scope["query_string"].decode("latin-1")

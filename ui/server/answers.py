@@ -53,10 +53,11 @@ _Kept = tuple[Retrieved, Finished]
 class Answers:
     """Answers questions from one collection. Safe to use from several threads."""
 
-    def __init__(self, rag: Rag, catalog: Catalog, metrics: Metrics) -> None:
+    def __init__(self, rag: Rag, catalog: Catalog, metrics: Metrics, turns: Turns | None = None) -> None:
+        """`turns` are those of other collections whose answers the same language model writes."""
         settings = rag.settings
         self._rag, self._catalog, self._metrics = rag, catalog, metrics
-        self._turns, self._longest = Turns(settings.waiting_questions), settings.answer_seconds
+        self.turns, self._longest = turns or Turns(settings.waiting_questions), settings.answer_seconds
         self._cache: Cache[_Kept] = Cache(settings.answer_cache)
         metrics.watch("waiting_questions", "Questions that wait for the language model.", lambda: self.waiting)
         metrics.watch("cached_answers", "Answers in the cache.", lambda: len(self._cache))
@@ -64,7 +65,7 @@ class Answers:
     @property
     def waiting(self) -> int:
         """How many questions wait for the language model."""
-        return self._turns.waiting
+        return self.turns.waiting
 
     def stream(self, asked: Asked, client: str) -> Generator[Told]:
         """What `Rag.stream` tells, with how many others come first. Closing it stops the answer.
@@ -111,7 +112,7 @@ class Answers:
                 if isinstance(event, Retrieved):
                     retrieved = event
                     if event.close:
-                        yield from self._waited(stack.enter_context(self._turns.turn(client)))
+                        yield from self._waited(stack.enter_context(self.turns.turn(client)))
                         until = time.monotonic() + self._longest
                 if time.monotonic() > until:
                     raise Busy(

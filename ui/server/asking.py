@@ -24,7 +24,7 @@ from ui import records
 from ui.narrow import checked
 from ui.server.answers import Again, Asked, Told, Waiting
 from ui.server.keeping import Kept, converse
-from ui.server.problems import PROBLEMS, status_of
+from ui.server.problems import PROBLEMS, Problem, status_of
 from ui.server.served import Served, client_of, owner_of
 from ui.server.streams import event, in_threads
 
@@ -156,11 +156,21 @@ class AnswerOut(BaseModel):
     turn: str = ""
 
 
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["waiting", "retrieved", "piece", "checked", "answer", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+"""One event of a stream."""
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"itemSchema": _EVENT}},
         "description": "The answer; with `stream`: `waiting`, `retrieved`, `piece`, `checked`, `answer` or `error`.",
-    }
+    },
+    404: {"model": Problem, "description": "There is no such conversation, or it is somebody else's."},
 }
 
 

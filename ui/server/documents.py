@@ -29,7 +29,7 @@ from ui.server.access import IDENTITY
 from ui.server.joblist import JobConflict, State, record
 from ui.server.jobs import Jobs
 from ui.server.jobwatch import END, Event, progress
-from ui.server.problems import Problem
+from ui.server.problems import PROBLEMS, Problem
 from ui.server.streams import event
 from ui.server.uploads import FILES, METADATA, Uploads
 
@@ -98,7 +98,15 @@ _STREAM = {
     "description": "Events `progress`, `result` and `end`, with JSON as data; see Progress, Result and Job.",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
+            "itemSchema": {
+                "type": "object",
+                "required": ["event", "data"],
+                "properties": {
+                    "event": {"enum": ["progress", "result", "end"]},
+                    "data": {"type": "string", "contentMediaType": "application/json"},
+                    "id": {"type": "string"},
+                },
+            },
             "example": f"event: result\nid: 5f0c7a52-1\ndata: {json.dumps(models.RESULT)}\n\n",
         }
     },
@@ -123,7 +131,7 @@ def router(jobs: Jobs, uploads: Uploads, catalog: Catalog, local: bool) -> APIRo
         catalog: where the documents of the jobs' collection are kept.
         local: whether programs of this machine may have paths of it ingested.
     """
-    routes = APIRouter(prefix="/api/v1")
+    routes = APIRouter(prefix="/api/v1", responses=PROBLEMS)
     _Documents(jobs, uploads, catalog).join(routes)
     _Jobs(jobs).join(routes, local)
     return routes

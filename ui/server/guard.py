@@ -15,7 +15,7 @@ from ui.server.headers import HEADERS, SecurityHeaders
 from ui.server.users import Users
 
 
-def guard(app: Starlette, host: str, allowed_hosts: Sequence[str], users: Users | None) -> None:
+def guard(app: Starlette, host: str, allowed_hosts: Sequence[str], users: Users | None, token: str = "") -> None:
     """Check host names, then sign-ins and roles, and complete every response's headers.
 
     Args:
@@ -23,11 +23,12 @@ def guard(app: Starlette, host: str, allowed_hosts: Sequence[str], users: Users 
         host: the address to listen on.
         allowed_hosts: further names of this server.
         users: those who can sign in; None where nobody has to.
+        token: what commands of the user who runs the server show instead; nobody is admitted by an empty one.
 
     Raises:
         SettingsError: one of `allowed_hosts` is no host name.
     """
-    app.add_middleware(Access, users=users)
+    app.add_middleware(Access, users=users, token=token)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts_of(host, allowed_hosts), www_redirect=False)
     app.add_middleware(SecurityHeaders)
     app.add_exception_handler(Exception, _failed)

@@ -160,6 +160,11 @@ class JobList:
         rows = self._execute("SELECT COUNT(*) FROM jobs WHERE collection = ? AND state = ?", collection, state)
         return int(rows[0][0])
 
+    def unfinished(self) -> list[str]:
+        """Collections with jobs that wait, or that were cut short, sorted."""
+        rows = self._execute(f"SELECT DISTINCT collection FROM jobs WHERE state NOT IN {_OVER} ORDER BY collection")  # noqa: S608
+        return [str(name) for (name,) in rows]
+
     def begin(self, id_: str) -> bool:
         """A waiting job runs from now on; False where it does not wait, because it was stopped."""
         change = "UPDATE jobs SET state = 'running', started = ? WHERE id = ? AND state = 'waiting' RETURNING id"

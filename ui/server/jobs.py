@@ -130,6 +130,10 @@ class Jobs:
         if not self._thread.is_alive():
             self._list.close()
 
+    def elsewhere(self) -> list[str]:
+        """Other collections of this home with jobs that wait, or that were cut short."""
+        return [name for name in self._list.unfinished() if name != self.collection]
+
     def ingest(self, paths: Sequence[Path], prune: bool = False, metadata: Pairs = (), who: str = "") -> Job:
         """A new job that ingests files and folders; see `ingest.pipeline.Ingestion.run`."""
         return self._add("ingest", [str(absolute(path)) for path in paths], prune, metadata, who)

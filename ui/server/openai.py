@@ -23,7 +23,7 @@ from rag.types import Answer, Checked, Finished, Message, Piece, Sentence
 from ui import records
 from ui.server.answers import Again, Asked, Told
 from ui.server.asking import MOST_PASSAGES, AnswerOut, Within, log_texts, within_of
-from ui.server.problems import openai_error, status_of
+from ui.server.problems import REFUSED, openai_error, status_of
 from ui.server.served import Served, client_of
 from ui.server.streams import in_threads
 
@@ -131,9 +131,14 @@ class Refused(BaseModel):
     error: dict[str, str | int | None]
 
 
-_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": Refused} for status in (422, 500, 503)}
+_ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": Refused} for status in (400, 422, 500, 503)}
+_CHUNK: dict[str, Any] = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string", "description": "JSON; `[DONE]` at the end."}},
+}
 STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"content": {"text/event-stream": {"itemSchema": _CHUNK}}},
     **_ERRORS,
 }
 
@@ -143,14 +148,14 @@ Words = tuple[str, dict[str, Any]]
 
 def router(served: Served) -> APIRouter:
     """`/v1/models` and `/v1/chat/completions`."""
-    routes = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
+    routes = APIRouter(prefix="/v1", tags=["OpenAI-compatible"], responses=REFUSED)
 
     @routes.get("/models", response_model=Models)
     def models() -> dict[str, Any]:
         """The one model there is: whatever answers now."""
         return {"object": "list", "data": [_model()]}
 
-    @routes.get("/models/{name}", response_model=Model, responses={404: {"model": Refused}})
+    @routes.get("/models/{name}", response_model=Model, responses={404: {"model": Refused}, 422: {"model": Refused}})
     def model(name: str) -> Any:
         """The model by its name."""
         if name == MODEL:

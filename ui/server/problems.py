@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from rag.errors import Busy, FilterError, FootnoteError, LLMUnreachable, QuestionError, StoreUnreachable
+from rag.errors import Busy, FilterError, FootnoteError, LLMUnreachable, QuestionError, StoreLocked, StoreUnreachable
 from ui.wire import HTTP_ERROR
 
 STATUS: dict[type[FootnoteError], int] = {
@@ -18,6 +18,7 @@ STATUS: dict[type[FootnoteError], int] = {
     FilterError: 422,
     Busy: 503,
     StoreUnreachable: 503,
+    StoreLocked: 503,
     LLMUnreachable: 503,
 }
 OPENAI = "/v1/"
@@ -33,8 +34,15 @@ class Problem(BaseModel):
     kind: str
 
 
+REFUSED: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "Nobody is signed in, or the API key is not known."},
+    403: {"model": Problem, "description": "Not for this person or key, or sent by a page of another site."},
+}
+"""What a request may be told before any route hears of it."""
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    422: {"model": Problem, "description": "The question or its filter cannot be used."},
+    **REFUSED,
+    400: {"model": Problem, "description": "The body cannot be read: it is no text."},
+    422: {"model": Problem, "description": "What was sent cannot be used; the message says why."},
     500: {"model": Problem, "description": "Something is wrong with this machine; the message says how to mend it."},
     503: {"model": Problem, "description": "Busy, or a server that is needed does not answer; try again later."},
 }

@@ -13,9 +13,11 @@ from ui.desk import Desk
 from ui.server.access import IDENTITY
 from ui.server.answers import Answers
 from ui.server.conversations import LOCAL, Conversations
+from ui.server.evaluations import Evaluations, Floor
 from ui.server.feedback import Feedback
 from ui.server.jobs import Jobs
 from ui.server.metrics import Metrics
+from ui.server.turns import Turns
 from ui.server.uploads import Uploads
 from ui.workplace import Here
 
@@ -33,30 +35,47 @@ class Served:
     feedback: Feedback
     uploads: Uploads
     jobs: Jobs
+    evaluations: Evaluations
 
     @classmethod
-    def of(cls, rag: Rag, catalog: Catalog, desk: Desk | None = None) -> Served:
-        """With counters and a queue of its own."""
+    def of(
+        cls,
+        rag: Rag,
+        catalog: Catalog,
+        desk: Desk | None = None,
+        turns: Turns | None = None,
+        floor: Floor | None = None,
+    ) -> Served:
+        """With counters of its own; `turns` and `floor` are shared by all whose answers one language model writes."""
         metrics, settings = Metrics(), rag.settings
         desk = desk or Desk(rag, catalog)
         uploads = Uploads(settings.home, settings.collection, settings.max_upload_mb, settings.max_upload_files)
+        answers = Answers(rag, catalog, metrics, turns)
         found = cls(
             rag,
             catalog,
             desk,
             metrics,
-            Answers(rag, catalog, metrics),
+            answers,
             Conversations.open(settings),
             Feedback(settings),
             uploads,
             Jobs(settings, catalog, Here(rag, catalog), desk.writing, uploads.discard),
+            Evaluations(rag, answers.turns, floor),
         )
         metrics.watch("passages", "Passages in the index.", lambda: float(rag.store.count()))
         metrics.watch("documents", "Documents in the catalog.", lambda: float(len(catalog.rows(found.collection))))
         return found
 
+    def stop(self) -> None:
+        """Stop what is going on at the next border between documents; whoever watches or handed it in is told."""
+        self.evaluations.close()
+        self.jobs.close()
+        self.desk.close()
+
     def close(self) -> None:
         """Let go of what was opened here; a job that is going on stays in the list, and goes on at the next start."""
+        self.evaluations.close()
         self.jobs.close()
         self.conversations.close()
 

@@ -23,7 +23,7 @@ from rag.errors import FootnoteError
 from rag.types import Chunk, Citation
 from ui.server import pictures
 from ui.server.pictures import PictureError
-from ui.server.problems import Problem
+from ui.server.problems import PROBLEMS, Problem
 
 REACH = 600
 """Characters of text that are shown before and after a quote."""
@@ -54,7 +54,8 @@ class SourceUnclear(FootnoteError):
     status = 422
 
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
+_SAYS: dict[int | str, dict[str, Any]] = {
+    **PROBLEMS,
     404: {"model": Problem, "description": "There is no such document, page or place, or no picture of it."},
     409: {"model": Problem, "description": "The file has changed since it was indexed, or has gone."},
     422: {"model": Problem, "description": "The place cannot be meant, or the page cannot be drawn."},
@@ -277,7 +278,7 @@ def router(sources: Sources) -> APIRouter:
     """`/api/v1/documents/{id}/source` and `/api/v1/documents/{id}/pages/{page}`."""
     routes = APIRouter(prefix="/api/v1/documents/{doc_id}", tags=["documents"])
 
-    @routes.get("/source", response_model=Source, responses=PROBLEMS)
+    @routes.get("/source", response_model=Source, responses=_SAYS)
     def source(
         response: Response,
         doc_id: UUID,
@@ -292,7 +293,7 @@ def router(sources: Sources) -> APIRouter:
     @routes.get(
         "/pages/{page}",
         response_class=Response,
-        responses={200: {"content": {"image/png": {}}}, 304: {"description": "As it was."}, **PROBLEMS},
+        responses={200: {"content": {"image/png": {}}}, 304: {"description": "As it was."}, **_SAYS},
     )
     def picture(
         doc_id: UUID,

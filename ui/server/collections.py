@@ -1,0 +1,214 @@
+"""The other collections of this home, each below an address of its own: `/c/NAME/` is to it what `/` is to the first.
+
+One is opened when it is first asked for, or where its jobs were cut short. Models, turns and sign-ins are shared.
+Knows nothing about what is served below an address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rag.errors import FootnoteError
+from rag.settings import COLLECTION_NAME
+from rag.store.opening import index_identity, indexes
+from ui.desk import Desk
+from ui.server.access import COLLECTIONS
+from ui.server.problems import Problem, status_of, told
+from ui.server.served import Served
+
+
+class NoSuchCollection(FootnoteError):
+    """There is no collection by a name."""
+
+    status = 404
+
+
+class CollectionExists(FootnoteError):
+    """There is a collection by a name that a new one was to have."""
+
+    status = 409
+
+
+class New(BaseModel):
+    """Body of a request to make a collection."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "contracts"}]})
+
+    name: str = Field(pattern=COLLECTION_NAME, description="Letters, digits, `.`, `_` and `-`.")
+
+
+class CollectionOut(BaseModel):
+    """A collection, and what is in it."""
+
+    name: str
+    documents: int
+    passages: int
+    address: str = Field(description="What goes before the paths of this API, and of the page, for this collection.")
+
+
+class CollectionsOut(BaseModel):
+    """All collections of this server."""
+
+    collections: list[CollectionOut]
+
+
+class Collections:
+    """The collections of one server: an ASGI application for what is below `COLLECTIONS`."""
+
+    def __init__(self, first: Served, build: Callable[[Served], FastAPI], url: str = "", token: str = "") -> None:
+        """Where the first one is served.
+
+        Args:
+            first: the collection at `/`.
+            build: makes the application of one collection.
+            url: where people find this server, for processes that want to write one of its collections.
+            token: with which such a process hands its work in.
+        """
+        self.first, self._build, self._url, self._token = first, build, url, token
+        self._apps: dict[str, FastAPI] = {}
+        self._opening, self._running = asyncio.Lock(), AsyncExitStack()
+
+    @property
+    def served(self) -> list[Served]:
+        """Those that are open."""
+        return [self.first, *(app.state.served for app in self._apps.values())]
+
+    def names(self) -> list[str]:
+        """All there are, sorted; made by this process or by others."""
+        found = {*self.first.catalog.collections(), *indexes(self.first.settings)}
+        return sorted(found | {each.collection for each in self.served})
+
+    async def start(self) -> None:
+        """Begin with what was cut short in any collection."""
+        known = await run_in_threadpool(self.names)
+        self.first.jobs.start()
+        for name in await run_in_threadpool(self.first.jobs.elsewhere):
+            if name in known:
+                with suppress(FootnoteError):  # told to whoever asks for that collection
+                    await self._app(name)
+
+    async def make(self, name: str) -> None:
+        """Make an empty one, and open it. Raises CollectionExists."""
+        if name in await run_in_threadpool(self.names):
+            raise CollectionExists(f"there is a collection {name!r} already; choose another name")
+        await self._app(name, create=True)
+
+    def close(self) -> None:
+        """Let go of all of them, once nothing is asked any more."""
+        for each in self.served:
+            each.close()
+        for each in self.served[1:]:
+            each.rag.close()
+
+    async def leave(self) -> None:
+        """End what runs beside the applications."""
+        await self._running.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        root = scope.get("root_path", "")
+        name, slash, rest = scope["path"].removeprefix(f"{root}/").partition("/")
+        if scope["type"] == "http" and name == self.first.collection:
+            answer: ASGIApp = _moved(scope, f"{root.removesuffix(COLLECTIONS)}/{rest}")
+        elif scope["type"] == "http" and not slash:
+            answer = _moved(scope, f"{root}/{name}/")
+        else:
+            answer = await self._below(scope, name)
+        below: Scope = {**scope, "root_path": f"{root}/{name}"}
+        await answer(below, receive, send)
+        scope["route"] = below.get("route")  # for the log and the counters
+
+    async def _below(self, scope: Scope, name: str) -> ASGIApp:
+        try:
+            return await self._app(name)
+        except FootnoteError as error:
+            return told(Request(scope), str(error), type(error).__name__, status_of(error))
+
+    async def _app(self, name: str, create: bool = False) -> FastAPI:
+        """The application of a collection, opened where it is not yet.
+
+        Raises:
+            NoSuchCollection: there is none by this name.
+            StoreError: its index cannot be used, or another process has it open.
+        """
+        if found := self._apps.get(name):
+            return found
+        async with self._opening:
+            if name not in self._apps:
+                served = await run_in_threadpool(self._opened, name, create)
+                app = self._build(served)
+                await self._running.enter_async_context(app.router.lifespan_context(app))
+                served.jobs.start()
+                self._apps[name] = app
+            return self._apps[name]
+
+    def _opened(self, name: str, create: bool) -> Served:
+        first, unknown = self.first, not re.fullmatch(COLLECTION_NAME, name)
+        if unknown or not (create or name in self.names()):
+            raise NoSuchCollection(f"no collection {name!r}; there are: {', '.join(self.names())}")
+        settings = first.settings.model_copy(update={"collection": name})
+        # One with documents and no index is made anew like any other; its documents are ingested again.
+        missing = create or index_identity(settings) is None
+        rag = first.rag.beside(settings, missing, f"{self._url}/{below(name)}" if self._url else "", self._token)
+        try:
+            desk = Desk(rag, first.catalog, self._token)
+            return Served.of(rag, first.catalog, desk, first.answers.turns, first.evaluations.floor)
+        except BaseException:
+            rag.close()
+            raise
+
+
+def router(collections: Collections) -> APIRouter:
+    """What there is, and new ones."""
+    routes = APIRouter(prefix="/api/v1", tags=["collections"])
+
+    @routes.get("/collections", response_model=CollectionsOut)
+    def list_collections() -> dict[str, Any]:
+        """The collections of this server. Every path of this API exists for each of them, behind its address."""
+        return {"collections": list(_rows(collections))}
+
+    @routes.post(
+        "/collections",
+        response_model=CollectionOut,
+        status_code=201,
+        responses={code: {"model": Problem} for code in (409, 422)},
+    )
+    async def make_collection(body: New) -> dict[str, Any]:
+        """A new collection, without documents."""
+        await collections.make(body.name)
+        return _row(collections, body.name)
+
+    return routes
+
+
+def below(name: str) -> str:
+    """The address of a collection that is not the first, from the root of the server, without a slash before it."""
+    return f"{COLLECTIONS.strip('/')}/{name}"
+
+
+def _rows(collections: Collections) -> Iterator[dict[str, Any]]:
+    return (_row(collections, name) for name in collections.names())
+
+
+def _row(collections: Collections, name: str) -> dict[str, Any]:
+    catalog = collections.first.catalog
+    indexed = [document for document in catalog.documents(name) if document.status == "indexed"]
+    passages = sum(document.chunks for document in indexed)
+    at = "" if name == collections.first.collection else f"/{below(name)}"
+    return {"name": name, "documents": len(indexed), "passages": passages, "address": at}
+
+
+def _moved(scope: Scope, path: str) -> Response:
+    query = scope["query_string"].decode("latin-1")
+    return RedirectResponse(f"{path}?{query}" if query else path, 307)
