@@ -32,6 +32,7 @@ from rag.embed import Embedder
 from rag.filter import Pairs
 from rag.settings import Settings
 from rag.store.protocol import Store
+from rag.tracing import OFF, Span, span
 
 PATIENCE = 1.0
 """Seconds without a step after which what was gathered is embedded, so that a slow file holds up no other."""
@@ -67,6 +68,7 @@ class Ingestion:
         self._open: dict[str, Open] = {}
         self._estimate, self._of, self._stage, self._started = Estimate(), 0, "", 0.0
         self._sizes: dict[str, int] = {}
+        self._run_span, self._doc_spans = OFF, dict[str, Span]()
         self._interrupted = False
         self.summary = Summary()
 
@@ -105,6 +107,17 @@ class Ingestion:
             IngestError: a path does not exist, or the catalog cannot be written.
             StoreError: the index cannot be written. Whatever was yielded is safe in both cases.
         """
+        with span("ingest") as self._run_span:
+            self._writer.above = self._run_span
+            try:
+                yield from self._work(paths, prune, metadata, besides)
+            finally:
+                self._tell()
+
+    def _work(
+        self, paths: Sequence[Path], prune: bool, metadata: Pairs, besides: Sequence[Path]
+    ) -> Iterator[FileResult]:
+        """See `run`."""
         self._started = time.perf_counter()
         seen: set[str] = set()
         self._stage = "looking for files"
@@ -120,11 +133,21 @@ class Ingestion:
                 yield self._counted(result)
         self._end()
 
+    def _tell(self) -> None:
+        """What is traced of a run at its end. Documents that are still being read will not be finished."""
+        while self._doc_spans:
+            with self._doc_spans.popitem()[1] as unfinished:
+                unfinished.set(outcome="stopped")
+        done = self.summary
+        counts = {"indexed": done.indexed, "unchanged": done.unchanged, "removed": done.removed, "failed": done.failed}
+        self._run_span.set(**counts, passages=done.chunks, outcome="stopped" if self._interrupted else None)
+
     def _end(self) -> None:
         self.summary.interrupted = self._interrupted
         if (self.summary.indexed or self.summary.removed) and not self.summary.interrupted:
             self._stage = "building the search index"
-            self._store.optimize()
+            with span("optimize", self._run_span):
+                self._store.optimize()
         self._note_costs()
 
     def _counted(self, result: FileResult) -> FileResult:
@@ -178,6 +201,8 @@ class Ingestion:
             yield from self._settled(self._known(doc, event))
         else:
             document = self._open.get(doc.row.doc) or Open(doc.row, doc.known)
+            if isinstance(event, Finished):
+                self._doc_spans.get(doc.row.doc, OFF).event("read")
             yield from self._settled(self._read(doc, event, document))
 
     def _settled(self, results: Iterable[FileResult]) -> Iterator[FileResult]:
@@ -186,6 +211,8 @@ class Ingestion:
             if result.status != "failed":
                 self._open.pop(result.doc, None)
             size = self._sizes.pop(result.doc, 0)
+            with self._doc_spans.pop(result.doc, OFF) as traced:
+                traced.set(outcome=result.status, stage=result.stage, pages=result.pages, passages=result.chunks)
             made = result.chunks if result.status == "indexed" else None
             self._estimate.settle(PurePath(result.doc).suffix.lower(), size, made)
             yield result
@@ -195,6 +222,8 @@ class Ingestion:
         document, before = Open(doc.row, doc.known), self._open.get(doc.row.doc)
         if before is not None and before.failed:
             return
+        if doc.row.doc not in self._doc_spans:
+            self._doc_spans[doc.row.doc] = span("document", self._run_span, bytes=doc.row.size)
         if before is not None:
             self._writer.forget(before)
             document.hidden, document.outline = before.hidden, before.outline

@@ -19,6 +19,7 @@ from ingest.stages import Batch, Outline, Prepared, embed
 from rag.embed import Embedder
 from rag.errors import EmbedError
 from rag.store.protocol import Store
+from rag.tracing import OFF, span
 from rag.types import IndexedChunk
 
 FLUSH_AT = 256
@@ -55,6 +56,8 @@ class Writer:
         self._embedder, self._store, self._catalog = embedder, store, catalog
         self._ledger, self._in_step = ledger, in_step
         self._gathered: list[tuple[Open, Prepared]] = []
+        self.above = OFF
+        """The span of the run."""
         self.stored = 0
         """Chunks stored in this run."""
 
@@ -161,7 +164,8 @@ class Writer:
             whole = document.complete and document.stored == 0
             document.hidden |= not (whole and self._in_step and document.known is None)
         try:
-            chunks = embed(self._embedder, [item for _, item in items], [document.hidden for document, _ in items])
+            with span("embed", self.above, passages=len(items)):
+                chunks = embed(self._embedder, [item for _, item in items], [document.hidden for document, _ in items])
         except EmbedError as error:
             if len(documents) == 1:
                 yield self.fail(documents[0], "embed", str(error))
@@ -170,7 +174,8 @@ class Writer:
                 yield from self._written([item for item in items if item[0] is document])
             return
         self._announce(*(document.row for document in documents if not document.stored and _is_new(document)))
-        self._store.upsert(chunks)
+        with span("write", self.above, passages=len(chunks)):
+            self._store.upsert(chunks)
         self.stored += len(chunks)
         for document, prepared in items:
             document.fingerprint.add(prepared.chunk.id)

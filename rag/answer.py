@@ -29,6 +29,7 @@ from rag.rewrite import Rewriter
 from rag.settings import Settings, Strictness
 from rag.store.opening import open_store
 from rag.store.protocol import DENSE, Store
+from rag.tracing import OFF, Span, Value, span
 from rag.types import Answer, Event, Finished, Hit, Message, Piece, Retrieved, Sentence, Timings
 from rag.verify import Checker
 
@@ -140,15 +141,32 @@ class Rag:
             LLMError: the language model failed.
             FootnoteError: the checker failed.
         """
+        with span("ask") as ask:
+            yield from self.stages(ask, question, history, within, strictness, passages)
+
+    def stages(
+        self,
+        ask: Span,
+        question: str,
+        history: Sequence[Message],
+        within: Filter | None,
+        strictness: Strictness | None,
+        passages: int | None,
+    ) -> Generator[Event]:
+        """As `stream`, for whoever has begun the question's span: `ask`."""
         clock = _Clock()
         question = self._retriever.checked(question)
-        searched = self.standalone(question, history)
-        hits = self._passages(question, searched, within, passages or self.settings.passages)
+        with span("rewrite", ask) if history else OFF:
+            searched = self.standalone(question, history)
+        with span("retrieve", ask) as retrieving:
+            hits = self._passages(question, searched, within, passages or self.settings.passages)
+            retrieving.set(passages=len(hits))
         retrieve_ms = clock.lap()
         if not self._relevant(hits):
             yield Retrieved(tuple(hits), searched, close=False)
             yield Piece(ABSTENTION)
-            yield Finished(_abstained(question, hits, Timings(retrieve_ms, total=clock.total()), searched))
+            timings = Timings(retrieve_ms, total=clock.total())
+            yield self._ended(ask, _abstained(question, hits, timings, searched))
             return
         llm, checker = self.llm, self.checker
         budget, decline = self.settings.prompt_tokens, llm.tuned or not self.settings.bundled_llm
@@ -156,20 +174,28 @@ class Rag:
         yield Retrieved(used, searched)
         clock.lap()
         with closing(Checking(checker, question, used, self.settings.min_support)) as checking:
-            text, first_ms = yield from _written(llm.stream(messages), checking, clock)
+            with span("generate", ask, model=llm.name) as writing:
+                text, first_ms = yield from _written(llm.stream(messages), checking, clock, writing)
+                writing.set(tokens=llm.count_tokens(text) if writing.on else None)
             generate_ms = clock.lap()
-            yield from checking.finish(() if _no_answer(text) else _cut(text, sentences.split(text)))
-            checked = checking.sentences()
+            with span("check", ask):
+                yield from checking.finish(() if _no_answer(text) else _cut(text, sentences.split(text)))
+                checked = checking.sentences()
         timings = Timings(retrieve_ms, first_ms, generate_ms, clock.lap(), clock.total())
         keep = kept(
             [each.supported if each.checkable else None for each in checked], strictness or self.settings.strictness
         )
         if not any(keep):
-            yield Finished(_abstained(question, used, timings, searched, llm.name, checked))
+            yield self._ended(ask, _abstained(question, used, timings, searched, llm.name, checked))
             return
         remaining = "".join(compress(sentences.pieces(text), keep)).strip()
         left, dropped = tuple(compress(checked, keep)), tuple(compress(checked, map(not_, keep)))
-        yield Finished(Answer(question, remaining, False, left, used, timings, llm.name, searched, dropped))
+        answer = Answer(question, remaining, False, left, used, timings, llm.name, searched, dropped)
+        yield self._ended(ask, answer)
+
+    def _ended(self, ask: Span, answer: Answer) -> Finished:
+        ask.set(**traced(answer, self.settings.log_texts))
+        return Finished(answer)
 
     def _passages(self, question: str, searched: str, within: Filter | None, wanted: int) -> list[Hit]:
         """What the answer is written from: a passage that is there in several copies, in copied files, counts once."""
@@ -196,6 +222,16 @@ class Rag:
         self.close()
 
 
+def traced(answer: Answer, texts: bool) -> dict[str, Value | None]:
+    """What a trace tells of an answer; what was asked and answered only where `texts` says so."""
+    told: dict[str, Value | None] = {
+        "outcome": "abstained" if answer.abstained else "answered",
+        "model": answer.model,
+        "passages": len(answer.hits),
+    }
+    return {**told, "question": answer.question, "answer": answer.text} if texts else told
+
+
 class _Clock:
     """Milliseconds since the start and since the last lap."""
 
@@ -215,7 +251,7 @@ class _Clock:
 
 
 def _written(
-    stream: Generator[str], checking: Checking, clock: _Clock
+    stream: Generator[str], checking: Checking, clock: _Clock, writing: Span
 ) -> Generator[Event, None, tuple[str, float | None]]:
     """The text as it is written, and what of it is checked meanwhile.
 
@@ -225,7 +261,9 @@ def _written(
     text, shown, first_ms = "", 0, None
     with closing(stream) as pieces:
         for piece in pieces:
-            first_ms = first_ms or clock.since_lap()
+            if first_ms is None:
+                first_ms = clock.since_lap()
+                writing.event("first token")
             text += piece
             clean = _unmarked(_without_half_a_mark(text))
             if clean[shown:]:

@@ -145,7 +145,15 @@ class Settings(BaseSettings):
         "text", description="Lines of the log on standard error: plain, or JSON objects."
     )
     log_requests: bool = Field(False, description="Log a line for every request: its id, route, status and time.")
-    log_texts: bool = Field(False, description="Log questions and answers, too; they may tell what documents hold.")
+    log_texts: bool = Field(
+        False,
+        description="Log questions and answers, too, and put them into traces; they may tell what documents hold.",
+    )
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/]+\S*)?$",
+        description="OpenTelemetry collector that traces are sent to (OTLP over HTTP), such as `http://127.0.0.1:4318`; empty sends none. `OTEL_EXPORTER_OTLP_ENDPOINT`, which may be set for other programs, does not count.",
+    )
     waiting_questions: int = Field(
         32, ge=0, description="Questions that may wait for the language model; more are refused for the time being."
     )

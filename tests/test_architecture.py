@@ -30,6 +30,7 @@ LAYERS = {
     "rag.settings": 0,
     "rag.store.protocol": 0,
     "rag.aside": 0,
+    "rag.tracing": 1,
     "rag.weights": 1,
     "rag.tokens": 1,
     "rag.embed": 1,
@@ -169,6 +170,7 @@ OWNERS = {
         "ui.server.sources",
     },
     "uvicorn": {"ui.serving"},
+    "opentelemetry": {"rag.tracing"},
     "gradio": {"ui.api", "ui.chat", "ui.history", "ui.quality", "ui.shelf", "ui.state", "ui.web"},
 }
 """Heavy library -> the modules that own it. They import it inside functions, so that starting is quick."""

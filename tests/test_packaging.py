@@ -117,7 +117,7 @@ def test_what_the_dependencies_bring_along_is_pinned_too() -> None:
     assert not missing, "installed, but not in constraints.txt: run make lock"
 
 
-LATER = {"ray": "cluster"}
+LATER = {"ray": "cluster", "opentelemetry": "otel"}
 """What is imported only where its extra is installed, besides what the benchmarks' peers take."""
 BROUGHT = {"starlette": "fastapi"}
 """What a dependency always brings, being made of it."""
@@ -149,7 +149,7 @@ def test_what_is_imported_is_declared() -> None:
 
 
 def test_the_extras_are_there() -> None:
-    assert {"cluster", "test", "dev"} <= set(PROJECT["project"]["optional-dependencies"])
+    assert {"cluster", "otel", "test", "dev"} <= set(PROJECT["project"]["optional-dependencies"])
 
 
 def test_the_console_script_leads_to_a_function() -> None:

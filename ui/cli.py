@@ -37,6 +37,7 @@ from ui.command import (
     say,
     settings_of,
     show,
+    traced,
 )
 from ui.finetune import finetune
 from ui.measure import bench, evaluation
@@ -82,7 +83,7 @@ def ingest(
     from ui.ingesting import ingest_with_progress
     from ui.workplace import workplace
 
-    settings, said = settings_of(home, collection), pairs_of(metadata, "--metadata")
+    settings, said = traced(settings_of(home, collection)), pairs_of(metadata, "--metadata")
     if watch:
         _watch(settings, paths, said, as_json)
         return
@@ -156,7 +157,7 @@ def ask(
     """Answer a question, every sentence checked and footnoted."""
     from ui import records, terminal
 
-    settings = settings_of(home, collection, strictness=strictness)
+    settings = traced(settings_of(home, collection, strictness=strictness))
     within = filter_of(settings, doc, folder, type_, since, until, where)
     with answering(settings) as rag:
         if as_json:

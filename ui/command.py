@@ -66,6 +66,14 @@ def settings_of(home: Path | None, collection: str | None, **flags: Any) -> Sett
     return Settings.load(home=home, collection=collection, **flags)
 
 
+def traced(settings: Settings) -> Settings:
+    """The same settings; where they name a collector, it is told what the command does. Raises SettingsError."""
+    from rag.tracing import start_tracing
+
+    start_tracing(settings)
+    return settings
+
+
 def catalog_of(settings: Settings) -> Catalog:
     """The catalog under the home directory."""
     from ingest.catalog import Catalog

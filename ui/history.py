@@ -83,6 +83,4 @@ def _link(conversation: str) -> str:
     """Where the browser gets it as Markdown."""
     if not conversation:
         return ""
-    return (
-        f'<a class="fn-save" href="/api/v1/conversations/{safe(conversation)}/markdown" download>Save as Markdown</a>'
-    )
+    return f'<a class="fn-save" href="api/v1/conversations/{safe(conversation)}/markdown" download>Save as Markdown</a>'

@@ -25,7 +25,7 @@
     for (const each of list) form.append("files", each.file, each.path || each.file.name);
     say(`Sending ${list.length} ${list.length === 1 ? "file" : "files"} …`);
     const request = new XMLHttpRequest();
-    request.open("POST", "/api/v1/documents");
+    request.open("POST", "api/v1/documents");
     request.upload.onprogress = (event) => {
       if (event.lengthComputable) say(`Sending … ${Math.round((100 * event.loaded) / event.total)} %`);
     };
@@ -63,8 +63,21 @@
   async function remove(button) {
     if (!window.confirm(`${button.getAttribute("aria-label")} from the index?`)) return;
     button.disabled = true;
-    const response = await fetch(`/api/v1/documents/${button.dataset.id}`, { method: "DELETE" });
+    const response = await fetch(`api/v1/documents/${button.dataset.id}`, { method: "DELETE" });
     if (!response.ok) { button.disabled = false; window.alert(await told(response)); }
+  }
+
+  // Every collection has a page of its own; the choice at the top leads from one to the other.
+  async function go(choice) {
+    if (choice.value !== "+") { window.location.href = choice.value; return; }
+    const here = [...choice.options].find((each) => each.defaultSelected), { up } = choice.selectedOptions[0].dataset;
+    choice.value = here.value;
+    const name = (window.prompt("Name of the new collection: letters, digits, . _ and -") || "").trim();
+    if (!name) return;
+    const body = JSON.stringify({ name }), headers = { "Content-Type": "application/json" };
+    const response = await fetch("api/v1/collections", { method: "POST", body, headers });
+    if (response.ok) window.location.href = `${up}c/${name}/`;
+    else window.alert(await told(response));
   }
 
   const choose = (id) => document.getElementById(id).click();
@@ -73,6 +86,8 @@
   document.addEventListener("click", (event) => {
     const at = event.target.closest ? event.target : event.target.parentElement;
     const mark = at.closest(".fn-mark"), button = at.closest(".fn-remove");
+    const score = at.closest("a.fn-score"), trust = document.getElementById("fn-trust");
+    if (score && trust) trust.open = true;
     if (mark) lead(mark);
     else if (button) remove(button);
     else if (at.closest("#fn-choose-folder")) { event.preventDefault(); choose("fn-folder"); }
@@ -85,6 +100,7 @@
     else if (event.target.id === "fn-drop") { event.preventDefault(); choose("fn-files"); }
   });
   document.addEventListener("change", (event) => {
+    if (event.target.id === "fn-collection") { go(event.target); return; }
     if (event.target.id !== "fn-files" && event.target.id !== "fn-folder") return;
     send([...event.target.files].map((file) => ({ file, path: file.webkitRelativePath })));
     event.target.value = "";

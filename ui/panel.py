@@ -32,9 +32,8 @@ def _picture(source: Source) -> str:
     if source.picture is None:
         return ""
     size = f' width="{source.width}" height="{source.height}"' if source.width and source.height else ""
-    shown = (
-        f'<img class="fn-page-picture" src="{safe(source.picture)}" alt="{_described(source)}"{size} loading="lazy">'
-    )
+    at = safe(source.picture.lstrip("/"))  # below the address of the page, which is that of its collection
+    shown = f'<img class="fn-page-picture" src="{at}" alt="{_described(source)}"{size} loading="lazy">'
     boxes = f'<span class="fn-boxes" aria-hidden="true">{"".join(map(_box, source.boxes))}</span>'
     return f'<div class="fn-page">{shown}{boxes}</div>'
 

@@ -14,6 +14,7 @@ from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FootnoteError, SettingsError
 from rag.settings import Settings
+from rag.tracing import start_tracing, stop_tracing
 from rag.windows import Passage
 from ui.desk import Desk
 from ui.server.logs import log_requests
@@ -27,13 +28,15 @@ def serve(settings: Settings, catalog: Catalog, ready: Callable[[str], None]) ->
     The language model is loaded beside the page, so that the page is there first; a question that comes sooner waits.
 
     Raises:
-        SettingsError: the port or address cannot be used, or others could reach it without a sign-in.
+        SettingsError: the port or address cannot be used, others could reach it without a sign-in, or traces are to
+            be sent and what sends them is not installed.
         FootnoteError: the index or the weights cannot be used.
     """
     from ui.server.binding import check_binding
     from ui.server.users import Users
 
     check_binding(settings.host, settings.auth, Users(settings.home))
+    start_tracing(settings)
     listening = _listen(settings.host, settings.port)
     url = url_of(settings.host, settings.port)
     try:
@@ -91,6 +94,7 @@ def _run(
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             await asyncio.gather(*(asyncio.to_thread(each.stop) for each in app.state.collections.served))
             await super().shutdown(sockets)
+            await asyncio.to_thread(stop_tracing)  # here, since a signal may end the process right after
 
     log_requests(rag.settings)
     app = create_app(rag, catalog, desk, url, page=True)

@@ -11,10 +11,11 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 
 from ingest.catalog import Catalog
-from rag.answer import Rag
+from rag.answer import Rag, traced
 from rag.errors import Busy, FootnoteError
 from rag.filter import Filter
 from rag.settings import Strictness
+from rag.tracing import Span, span
 from rag.types import Checked, Event, Finished, Message, Piece, Retrieved, Timings
 from ui.server.cache import Cache
 from ui.server.metrics import Metrics
@@ -78,15 +79,22 @@ class Answers:
             Busy: too many questions are waiting, or this one waited, or took, longer than the setting allows.
             FootnoteError: see `Rag.stream`.
         """
+        with span("ask") as ask:
+            yield from self._told(asked, client, ask)
+
+    def _told(self, asked: Asked, client: str, ask: Span) -> Generator[Told]:
+        """See `stream`; `ask` is the question's span."""
         version, key = self._version(), self._key(asked)
         found = self._cache.get(version, key)
         self._metrics.cache.labels("yes" if found else "no").inc()
+        ask.set(cached=found is not None)
         if found:
+            ask.set(**traced(found[1].answer, self._rag.settings.log_texts))
             yield from _again(found)
             return
         done = False
         try:
-            with closing(self._answered(asked, client, version, key)) as events:
+            with closing(self._answered(asked, client, version, key, ask)) as events:
                 for event in events:
                     done = isinstance(event, Finished)
                     yield event
@@ -98,9 +106,9 @@ class Answers:
                 self._metrics.answers.labels("stopped").inc()
             raise
 
-    def _answered(self, asked: Asked, client: str, version: Hashable, key: Hashable) -> Generator[Told]:
+    def _answered(self, asked: Asked, client: str, version: Hashable, key: Hashable, ask: Span) -> Generator[Told]:
         retrieved, until = Retrieved(()), float("inf")
-        said = self._rag.stream(asked.question, asked.history, asked.within, asked.strictness, asked.passages)
+        said = self._rag.stages(ask, asked.question, asked.history, asked.within, asked.strictness, asked.passages)
         with closing(said), ExitStack() as stack:
             for event in said:
                 if isinstance(event, Finished):
@@ -112,7 +120,8 @@ class Answers:
                 if isinstance(event, Retrieved):
                     retrieved = event
                     if event.close:
-                        yield from self._waited(stack.enter_context(self.turns.turn(client)))
+                        with span("wait", ask):
+                            yield from self._waited(stack.enter_context(self.turns.turn(client)))
                         until = time.monotonic() + self._longest
                 if time.monotonic() > until:
                     raise Busy(

@@ -1,4 +1,7 @@
-"""A line in the log for each request, with an id that the answer carries, too. Knows nothing about what is asked."""
+"""A line in the log for each request, with an id that the answer carries, too, and a span for those of the API.
+
+Knows nothing about what is asked.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from uuid import uuid4
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rag.settings import Settings
+from rag.tracing import OFF, Span, in_hand, request_span
 from ui.server.metrics import Metrics
 
 log = logging.getLogger("footnote.requests")
 HEADER = "X-Request-ID"
 GIVEN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 """An id that a proxy gave; others could forge lines of the log."""
+TRACED = ("/api/", "/v1/")
+"""Requests below these have a span; the page's many small ones have none."""
 NO_ID = "-"
 request_id: ContextVar[str] = ContextVar("request_id", default=NO_ID)
 """That of the request in hand."""
@@ -46,12 +52,15 @@ class Logged:
                 message["headers"] = [*message["headers"], (HEADER.encode(), name.encode())]
             await send(message)
 
-        token = request_id.set(name)
-        try:
-            await self._app(scope, receive, named)
-        finally:
-            request_id.reset(token)
-            self._done(scope, status, time.perf_counter() - began, name)
+        with _span(scope, name) as span:
+            token, above = request_id.set(name), in_hand.set(span)
+            try:
+                await self._app(scope, receive, named)
+            finally:
+                request_id.reset(token)
+                in_hand.reset(above)
+                self._done(scope, status, time.perf_counter() - began, name)
+                _tell(span, scope, status)
 
     def _done(self, scope: Scope, status: int, seconds: float, name: str) -> None:
         """Where nothing was answered, the one who asked had gone, or the server failed: status 0."""
@@ -66,6 +75,22 @@ class Logged:
             status,
             extra={"request": name, "ms": round(seconds * 1000, 1), "who": getattr(who, "name", "")},
         )
+
+
+def _span(scope: Scope, name: str) -> Span:
+    if not scope["path"].startswith(TRACED):
+        return OFF
+    method = scope["method"]
+    return request_span(method, scope["headers"], request_id=name, **{"http.request.method": method})
+
+
+def _tell(span: Span, scope: Scope, status: int) -> None:
+    """What is known of a request at its end."""
+    route = _route(scope)
+    span.rename(f"{scope['method']} {route}")
+    span.set(**{"http.route": route, "http.response.status_code": status or None})
+    if status >= 500:
+        span.fail(str(status))
 
 
 def _route(scope: Scope) -> str:
