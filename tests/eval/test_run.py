@@ -149,3 +149,11 @@ def test_what_cannot_be_compared(settings: Settings, tmp_path: Path) -> None:
         gate(finished(tmp_path / "new", settings, [1.0] * 9), old, 0.01)
     with pytest.raises(EvalError, match=r"no 'mrr' of 'ours'; it has ours, each with f1, em"):
         gate(old, old, 0.01, metric="mrr")
+
+
+def test_how_a_server_is_run_makes_no_other_run(settings: Settings) -> None:
+    served = settings.model_copy(
+        update={"auth": True, "log_format": "json", "answer_cache": 0, "otlp_endpoint": "http://x"}
+    )
+    assert made(served) == made(settings)
+    assert made(settings.model_copy(update={"passages": 3})) != made(settings)

@@ -24,7 +24,7 @@ from rag.settings import COLLECTION_NAME
 from rag.store.opening import index_identity, indexes
 from ui.desk import Desk
 from ui.server.access import COLLECTIONS
-from ui.server.problems import Problem, status_of, told
+from ui.server.problems import PROBLEMS, Problem, status_of, told
 from ui.server.served import Served
 
 
@@ -171,7 +171,7 @@ class Collections:
 
 def router(collections: Collections) -> APIRouter:
     """What there is, and new ones."""
-    routes = APIRouter(prefix="/api/v1", tags=["collections"])
+    routes = APIRouter(prefix="/api/v1", tags=["collections"], responses=PROBLEMS)
 
     @routes.get("/collections", response_model=CollectionsOut)
     def list_collections() -> dict[str, Any]:

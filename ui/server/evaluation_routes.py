@@ -54,7 +54,12 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         },
     }
 }
-_PAGE: dict[int | str, dict[str, Any]] = {200: {"description": "A page that needs nothing but itself."}}
+_PAGE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A page that needs nothing but itself.",
+        "content": {"text/html": {"schema": {"type": "string"}}},
+    }
+}
 
 
 class NotComparable(EvalError):
@@ -101,7 +106,7 @@ class _Routes:
         )  # fmt: skip
         routes.add_api_route(
             f"{one}/report", self.evaluation_report, methods=["GET"], tags=tags, response_model=None,
-            response_class=HTMLResponse, responses={**_PAGE, **_problems(403, 404, 409, 422)},
+            response_class=Response, responses={**_PAGE, **_problems(403, 404, 409, 422)},
         )  # fmt: skip
 
     def list_evaluations(self) -> models.Evaluations:

@@ -134,7 +134,7 @@ def _identity(source: Path | bytes) -> Hashable:
         raise PictureError(f"the file cannot be read: {error.strerror or error}") from None
     if not stat.S_ISREG(found.st_mode):
         raise PictureError("the file cannot be read: it is not a regular file")
-    return str(source), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return str(source), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _drawn(source: Path | bytes, order: Order) -> Drawn:
