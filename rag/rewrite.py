@@ -81,6 +81,8 @@ FUNCTION_WORDS = STOP_WORDS | frozenset(
     "didn't can't won't".split()
 )
 _WORD = re.compile(r"\w+(?:['’.,/+-]\w+)*")
+_IDENTIFIER = re.compile(r"[^\W\d_]{2,}\w*(?:[./_-][^\W\d_]{2,}\w*)*[._][^\W\d_]{2,}\w*")
+"""A file, a setting or the like: `feedback.jsonl`, `docs/ingest.md`, `min_relevance`."""
 _OPENS_SENTENCE = re.compile(r"(?:^|[.!?:;\n])[\s\"“„(]*$")
 _LABEL = re.compile(r"^(?:[\w ]{0,30}question[\w ]{0,30}:)\s*", re.IGNORECASE)
 _ASKS = ("?", "？", "؟", ";")  # the last one is Greek
@@ -105,12 +107,13 @@ class Term(NamedTuple):
     text: str
     start: int
     name: bool
-    """True where it is written like a name, with capitals or digits."""
+    """True where it is written like a name, with capitals or digits, or like a file's or a setting's."""
 
     @property
     def names(self) -> bool:
         """True for a name, but not for a number, a code such as E07 or a day: many things have those."""
-        return self.name and any(word.isalpha() and word.lower() not in CALENDAR for word in self.text.split())
+        words = self.text.split() if self.name else ()
+        return any(_IDENTIFIER.fullmatch(word) or (word.isalpha() and word.lower() not in CALENDAR) for word in words)
 
 
 class Turn(NamedTuple):
@@ -219,7 +222,7 @@ def terms(text: str) -> list[Term]:
         word, start = match.group(), match.start()
         if _plain_word(word) in FUNCTION_WORDS or len(word) > LONGEST_TERM:
             continue
-        name = _capital(word, text, start)
+        name = _capital(word, text, start) or _IDENTIFIER.fullmatch(word) is not None
         last = found[-1] if found else None
         joined = last is not None and text[last.start + len(last.text) : start] == " "
         if last is not None and joined and name and _like_name(last) and len(last.text) + len(word) < LONGEST_TERM:

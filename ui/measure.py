@@ -341,6 +341,7 @@ def bench_serve(
     searchers: Annotated[int, typer.Option(min=1, help="Clients that search.")] = 20,
     askers: Annotated[int, typer.Option(min=0, help="Clients that ask.")] = 4,
     files: Annotated[int, typer.Option(min=1, help="Files that are ingested meanwhile.")] = 50,
+    pause: Annotated[float, typer.Option(min=0, help="Seconds from a search's answer to the client's next one.")] = 1.0,
     as_json: AsJson = False,
     collection: Collection = None,
     home: Home = None,
@@ -348,7 +349,7 @@ def bench_serve(
     """How a server does under load, on loopback: searches and answers while files are ingested."""
     from eval.bench.serve import run
 
-    _bench(run(settings_of(home, collection), seconds, searchers, askers, files, say), as_json)
+    _bench(run(settings_of(home, collection), seconds, searchers, askers, files, pause, say), as_json)
 
 
 def _bench(record: dict[str, Any], as_json: bool) -> None:

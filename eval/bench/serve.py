@@ -46,7 +46,13 @@ class Asked(NamedTuple):
 
 
 def run(
-    settings: Settings, seconds: float, searchers: int, askers: int, files: int, progress: Callable[[str], None]
+    settings: Settings,
+    seconds: float,
+    searchers: int,
+    askers: int,
+    files: int,
+    pause: float,
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Latencies of searches and answers, errors, lost jobs, and the server's memory over the time.
 
@@ -54,8 +60,10 @@ def run(
         settings: where conversions are kept, and how many threads there are.
         seconds: how long.
         searchers: clients that search, one request after another.
-        askers: clients that ask.
+        askers: clients that ask, without a pause.
         files: uploaded meanwhile.
+        pause: seconds that a client looks at what a search found before its next one. Without a pause, clients that
+            are answered sooner only ask more: their number over the searches per second is the latency, by Little's law.
         progress: told what goes on.
 
     Raises:
@@ -71,7 +79,7 @@ def run(
         _ended(client, _upload(client, documents[:BASE]))
         client.post("/api/v1/ask", json={"question": texts[0][:200]})
         progress(f"{searchers} search and {askers} ask for {seconds:g} s, while {files} files are ingested")
-        load = _Load(url, texts)
+        load = _Load(url, texts, pause)
         load.begin(searchers, askers)
         job, memory, began = _upload(client, documents[BASE:]), list[float](), time.monotonic()
         while time.monotonic() - began < seconds:
@@ -80,14 +88,14 @@ def run(
         asked = load.end()
         ended = _ended(client, job)
         passages_there = int(client.get("/healthz").json()["passages"])
-    return _record(asked, seconds, memory, ended, passages_there)
+    return {"pause_s": pause, **_record(asked, seconds, memory, ended, passages_there)}
 
 
 class _Load:
     """Clients that ask one thing after another, until they are told to end."""
 
-    def __init__(self, url: str, texts: list[str]) -> None:
-        self._url, self._texts = url, texts
+    def __init__(self, url: str, texts: list[str], pause: float) -> None:
+        self._url, self._texts, self._pause = url, texts, pause
         self._over, self._number, self._lock = threading.Event(), count(), threading.Lock()
         self._asked: list[Asked] = []
         self._threads: list[threading.Thread] = []
@@ -116,6 +124,8 @@ class _Load:
                     status = 0
                 with self._lock:
                     self._asked.append(Asked(kind, time.perf_counter() - began, status))
+                if kind == "search":
+                    self._over.wait(self._pause)
 
 
 @contextmanager

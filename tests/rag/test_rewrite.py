@@ -55,6 +55,8 @@ SHIPS = said("When does the Aurelia leave Port Ellan?", "At 7.30.", "And the Mar
         "How much does it cost on Sundays?",
         "What did the new well cost?",
         "Did that hurt anyone?",
+        "How high in 1.5?",
+        "Is that e.g. cheap?",
         "Und sonntags?",
         "押金呢？",
     ],
@@ -76,6 +78,9 @@ def test_questions_that_depend_on_what_was_said(question: str) -> None:
         "Are there boats to Sandholm on Sundays?",
         "The works that makes the blades of Nordvent Turbines, where is it?",
         "Was kostet die Waschmaschine?",
+        "Who can read feedback.jsonl?",
+        "what does min_relevance do",
+        "Where is docs/ingest.md?",
         "白桦巷十四号的租金每月是多少欧元",
     ],
 )
