@@ -29,7 +29,7 @@ define pip-install
 @$(PIP) install -qq -c constraints.txt $(1) || { rm -f $(INSTALLING); echo "footnote: pip failed (its reason is above); mend that, then run the same command again" >&2; exit 1; }
 endef
 
-.PHONY: help setup setup-dev run test check bench lock clean
+.PHONY: help setup setup-dev run test check bench pictures lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ bench: setup-dev ## speed, each figure beside a peer's from the same run (DIR=~/
 	@$(BIN)/footnote bench llm
 	@$(BIN)/footnote bench verify
 	@$(BIN)/footnote bench ingest $(if $(DIR),"$(DIR)",docs)
+
+pictures: setup-dev ## take the pictures of the chat page for docs/ anew (needs Chromium)
+	@$(BIN)/python docs/pictures.py
 
 lock: ## pin the newest versions that pyproject.toml allows, in constraints.txt
 	@echo "footnote: choosing versions in a throw-away environment (some minutes)"

@@ -171,7 +171,17 @@ OWNERS = {
     },
     "uvicorn": {"ui.serving"},
     "opentelemetry": {"rag.tracing"},
-    "gradio": {"ui.api", "ui.chat", "ui.history", "ui.quality", "ui.shelf", "ui.state", "ui.web"},
+    "gradio": {
+        "ui.api",
+        "ui.chat",
+        "ui.history",
+        "ui.opinion",
+        "ui.quality",
+        "ui.shelf",
+        "ui.state",
+        "ui.web",
+        "ui.within",
+    },
 }
 """Heavy library -> the modules that own it. They import it inside functions, so that starting is quick."""
 
@@ -192,10 +202,12 @@ AT_TOP = {
     ("ui.server.sources", "fastapi"),
     ("ui.chat", "gradio"),
     ("ui.history", "gradio"),
+    ("ui.opinion", "gradio"),
     ("ui.quality", "gradio"),
     ("ui.shelf", "gradio"),
     ("ui.state", "gradio"),
     ("ui.web", "gradio"),
+    ("ui.within", "gradio"),
 }
 """Modules whose top level may import a heavy library, because they are themselves imported late."""
 

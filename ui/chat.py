@@ -1,136 +1,173 @@
-"""The chat of the page: questions, answers with footnotes, their sources, feedback, and conversations that were kept.
+"""The chat of the page: questions, answers with footnotes, their sources, and conversations that were kept.
 
 Knows nothing about retrieval or models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from pathlib import PurePath
-from textwrap import shorten
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from ingest.catalog import Catalog
 from rag.errors import FootnoteError
-from rag.filter import Filter
-from rag.types import Answer, Checked, Finished, Piece, Sentence
-from ui import panel, render
-from ui.narrow import checked, choices, day_of
-from ui.server.answers import Asked, Waiting
+from rag.settings import Strictness
+from rag.types import Answer, Checked, Citation, Finished, Piece, Sentence
+from ui import opinion, panel, render, within
+from ui.narrow import choices
+from ui.parts import QUIET
+from ui.records import counted
+from ui.server.answers import Asked, Told, Waiting
 from ui.server.keeping import NEW, Kept, converse
 from ui.server.served import Served, owner_of
 from ui.server.sources import Sources
-from ui.talk import Talk
+from ui.speed import tokens_a_second
+from ui.talk import Shown, Speed, Talk
+from ui.within import Chosen
 
 NO_SOURCES = '<div class="fn-empty">The passages behind each footnote appear here.</div>'
-EVERYWHERE = "Search in all documents"
 NOTHING_MATCHED = '<div class="fn-empty">No document matches what is chosen below the question.</div>'
-STRICTNESS = {
+STRICTNESS: dict[str, Strictness] = {
     "Mark what is not found": "mark",
     "Leave out what is not found": "drop",
     "Decline if anything is not found": "refuse",
 }
-QUIET: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""Events that are done at once. They stay out of the queue: its stream to the browser is closed after the last event
-of the queue, and Gradio's client does not open it again for a question that is asked in that moment."""
-LIKED = ("Like", "Dislike")
-"""The names for which Gradio draws thumbs."""
+PASSAGES = range(1, 11)
+"""How many passages a person can have an answer written from."""
+LOOK = "footnote.sources(document.getElementById('fn-sources'), (data) => trigger('look', data), watch)"
+"""Lets the page's script lead to sources; for those of an earlier answer it triggers the event `look`."""
+AT_ONCE: Any = {"concurrency_limit": 8, "show_progress": "hidden", "api_visibility": "private"}
+"""Events that take as long as an answer."""
 
-Update = tuple[Any, Any, Any, Talk]
-"""What an event changes: the question box, the chat, the panel of sources, the conversation."""
+
+class Update(NamedTuple):
+    """What an event makes of the chat."""
+
+    box: dict[str, Any]
+    """The question box."""
+    messages: list[Shown]
+    sources: str | dict[str, Any]
+    """The panel of sources, or that it stays as it is."""
+    talk: Talk
+
+
+class Refreshed(NamedTuple):
+    """What becomes of the chat when the page is loaded: what was ingested meanwhile shows."""
+
+    chat: dict[str, Any]
+    documents: dict[str, Any]
+    folders: dict[str, Any]
+    types: dict[str, Any]
 
 
 class Chat(NamedTuple):
     """What the rest of the page has to know of it."""
 
-    refreshed: Callable[[], tuple[Any, ...]]
+    refreshed: Callable[[], Refreshed]
     """What changes when the page is loaded: the values of `outputs`."""
     outputs: list[Any]
+    shown: list[Any]
+    """What an `Update` changes."""
     talk: gr.State
-    box: Any
-    chat: Any
-    sources: Any
-    asked: Any
-    """The event of a question; cancelled where the conversation is left."""
+    asked: tuple[Any, ...]
+    """The events of a question, done when it is answered."""
+
+
+class _Way(NamedTuple):
+    """The fields beside the question that say how it is answered."""
+
+    strictness: gr.Dropdown
+    passages: gr.Dropdown
+    clear: gr.Button
 
 
 def build(served: Served) -> Chat:
     """The chat, in the place where this is called."""
     catalog, collection = served.catalog, served.collection
-    talk = gr.State(Talk())
+    talk, looking = gr.State(Talk()), gr.State(0)
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            chat = gr.Chatbot(
-                elem_id="fn-chat",
-                show_label=False,
-                height="64vh",
-                latex_delimiters=[],
-                buttons=[],
-                feedback_options=LIKED,
-                layout="bubble",
-                placeholder=invitation(catalog, collection),
-                sanitize_html=True,
-                allow_tags=False,
-            )
-            box = gr.Textbox(
-                elem_id="fn-question",
-                placeholder="Ask about your documents",
-                show_label=False,
-                label="Question",
-                autofocus=True,
-                lines=1,
-                max_lines=6,
-                submit_btn=True,
-            )
-            opinion = _opinion()
-            within = _search_in()
-            with gr.Row(equal_height=True):
-                strictness = gr.Dropdown(
-                    list(STRICTNESS.items()),
-                    value=served.settings.strictness,
-                    label="Sentences that are not found in the documents",
-                    show_label=False,
-                    container=False,
-                    filterable=False,
-                    elem_id="fn-strictness",
-                    min_width=200,
-                )
-                clear = gr.Button("New conversation", size="sm", variant="secondary", min_width=140)
+            chat = _messages(catalog, collection)
+            box = _question()
+            opinion.build(chat, talk, served)
+            fields = within.build()
+            way = _way(served.settings.strictness, served.settings.passages)
         with gr.Column(scale=2, min_width=280):
             gr.HTML('<h2 class="fn-title">Sources</h2>')
-            sources = gr.HTML(NO_SOURCES, elem_id="fn-sources")
-    outputs = [box, chat, sources, talk]
+            sources = gr.HTML(NO_SOURCES, elem_id="fn-sources", js_on_load=LOOK)
+    shown = [box, chat, sources, talk]
     asking = _Asking(served)
-    chosen = [box, talk, strictness, *within.fields]
-    how: Any = {"concurrency_limit": 8, "show_progress": "hidden", "api_visibility": "private"}
-    asked = box.submit(asking.ask, chosen, outputs, **how)
-    again = chat.retry(asking.again, chosen, outputs, **how)
+    chosen = [box, talk, way.strictness, way.passages, *fields]
+    asked = box.submit(asking.ask, chosen, shown, **AT_ONCE)
+    again = chat.retry(asking.again, chosen, shown, **AT_ONCE)
     for event in (asked, again):
         event.then(asking.pictures, talk, sources, **QUIET)
     # What the cancelled answer still had on its way must not come after the mark: first cancel, then mark.
-    box.stop(None, cancels=[asked, again], **QUIET).then(_stopped, talk, outputs, **QUIET)
-    chat.undo(_edit, talk, outputs, **QUIET)
-    for event in (clear.click, chat.clear):
-        event(None, cancels=[asked, again], **QUIET).then(
-            lambda: (_ready(), [], NO_SOURCES, Talk()), None, outputs, **QUIET
-        )
-    opinion.wire(chat, talk, served)
-    refreshed = [chat, *within.fields[:3]]
-    return Chat(
-        lambda: (
-            gr.update(placeholder=invitation(catalog, collection)),
-            *(gr.update(choices=found) for found in choices(catalog, collection)),
-        ),
-        refreshed,
-        talk,
-        box,
-        chat,
-        sources,
-        [asked, again],
+    box.stop(None, cancels=[asked, again], **QUIET).then(_stopped, talk, shown, **QUIET)
+    chat.undo(_edit, talk, shown, **QUIET)
+    for event in (way.clear.click, chat.clear):
+        event(None, cancels=[asked, again], **QUIET).then(lambda: show(Talk()), None, shown, **QUIET)
+    sources.look(looked, talk, [sources, looking], **QUIET).then(asking.pictures, [talk, looking], sources, **QUIET)
+    outputs = [chat, fields.documents, fields.folders, fields.types]
+    return Chat(partial(_refreshed, catalog, collection), outputs, shown, talk, (asked, again))
+
+
+def _messages(catalog: Catalog, collection: str) -> gr.Chatbot:
+    return gr.Chatbot(
+        elem_id="fn-chat",
+        show_label=False,
+        height="64vh",
+        latex_delimiters=[],
+        buttons=[],
+        feedback_options=opinion.LIKED,
+        layout="bubble",
+        placeholder=invitation(catalog, collection),
+        sanitize_html=True,
+        allow_tags=False,
     )
+
+
+def _question() -> gr.Textbox:
+    return gr.Textbox(
+        elem_id="fn-question",
+        placeholder="Ask about your documents",
+        show_label=False,
+        label="Question",
+        autofocus=True,
+        lines=1,
+        max_lines=6,
+        submit_btn=True,
+    )
+
+
+def _way(strictness: Strictness, passages: int) -> _Way:
+    plain: Any = {"show_label": False, "container": False, "filterable": False}
+    numbers = sorted({*PASSAGES, passages})
+    with gr.Row(equal_height=True):
+        return _Way(
+            gr.Dropdown(
+                list(STRICTNESS.items()),
+                value=strictness,
+                label="Sentences that are not found in the documents",
+                elem_id="fn-strictness",
+                min_width=200,
+                scale=3,
+                **plain,
+            ),
+            gr.Dropdown(
+                [(f"Read {counted(number, 'passage')}", number) for number in numbers],
+                value=passages,
+                label="Passages that the answer is written from",
+                elem_id="fn-passages",
+                min_width=160,
+                scale=2,
+                **plain,
+            ),
+            gr.Button("New conversation", size="sm", variant="secondary", min_width=140, scale=2),
+        )
 
 
 class _Asking:
@@ -139,40 +176,39 @@ class _Asking:
     def __init__(self, served: Served) -> None:
         self._served, self._sources = served, Sources(served.rag, served.catalog)
 
-    def ask(self, request: gr.Request, question: str, talk: Talk, strictness: Any, *chosen: Any) -> Iterator[Update]:
-        """A new question."""
-        yield from self._respond(request, question, talk, strictness, chosen)
+    def ask(self, request: gr.Request, question: str, talk: Talk, *way: Any) -> Iterator[Update]:
+        """A new question. `way` are the values of the fields beside it: strictness, passages, and those of `within`."""
+        yield from self._respond(request, question, talk, *way)
 
-    def again(self, request: gr.Request, _box: str, talk: Talk, strictness: Any, *chosen: Any) -> Iterator[Update]:
+    def again(self, request: gr.Request, _box: str, talk: Talk, *way: Any) -> Iterator[Update]:
         """The last question once more, in the place of its answer."""
         before, question = talk.taken_back()
-        yield from self._respond(request, question, before, strictness, chosen)
+        yield from self._respond(request, question, before, *way)
 
-    def pictures(self, talk: Talk) -> Any:
-        """The panel of sources with the pages of PDFs, which take a moment to draw."""
-        answer = talk.last
+    def pictures(self, talk: Talk, number: int | None = None) -> str | dict[str, Any]:
+        """The sources of an exchange, the last one where it is None, with the pages of PDFs, which take a moment."""
+        number = len(talk.exchanges) - 1 if number is None else number
+        answer = talk.answer(number)
         notes = render.citations(answer) if answer else []
         if answer is None or not any(note.page for note in notes):
-            return gr.skip()
-        told = "".join(self._source(answer, note.number) for note in notes)
-        return told + render.others(answer)
+            return _as_it_is()
+        return panel.walked([self._card(note, answer, len(notes)) for note in notes], render.others(answer), number)
 
-    def _source(self, answer: Answer, number: int) -> str:
-        notes = {note.number: note for note in render.citations(answer)}
+    def _card(self, note: Citation, answer: Answer, of: int) -> str:
         try:
-            return panel.panel(self._sources.cited(notes[number]), number, len(notes))
+            return panel.panel(self._sources.cited(note), note.number, of)
         except FootnoteError:  # it has gone, or changed: the passage as it was read is still there
-            return render.source(notes[number], answer.hits)
+            return render.source(note, answer.hits)
 
     def _respond(
-        self, request: gr.Request, question: str, talk: Talk, strictness: Any, chosen: tuple[Any, ...]
+        self, request: gr.Request, question: str, talk: Talk, strictness: Strictness, passages: int, *chosen: Any
     ) -> Iterator[Update]:
         """The page's updates for one question: the text as it is written and checked, then the answer and sources."""
         served, shown = self._served, talk.asked(question)
-        yield _busy(), shown.messages, NO_SOURCES, shown
+        yield Update(_busy(), shown.messages, NO_SOURCES, shown)
         try:
-            within = _within(served.catalog, served.collection, *chosen)
-            asked = Asked(question, (), within, strictness)
+            documents = Chosen(*chosen).filter(served.catalog, served.collection)
+            asked = Asked(question, (), documents, strictness, passages)
             told = converse(
                 served.answers,
                 served.conversations,
@@ -183,186 +219,92 @@ class _Asking:
                 talk.id or NEW,
                 talk.again,
             )
-            yield from _shown(told, shown, asked)
+            yield from _shown(told, shown, asked, partial(tokens_a_second, served.rag))
         except FootnoteError as error:
             failed = shown.showing(render.problem(str(error)))
-            yield gr.update(value=question, submit_btn=True, stop_btn=False), failed.messages, NO_SOURCES, failed
+            box = gr.update(value=question, submit_btn=True, stop_btn=False)
+            yield Update(box, failed.messages, NO_SOURCES, failed)
 
 
-def _shown(told: Any, talk: Talk, asked: Asked) -> Iterator[Update]:
-    text, sentences, kept = "", list[Sentence](), Kept("", "")
+def _shown(told: Generator[Told | Kept], talk: Talk, asked: Asked, speed: Speed) -> Iterator[Update]:
+    """The updates of the chat for what is told of an answer."""
+    dropping, text, sentences, kept = asked.strictness == "drop", "", list[Sentence](), Kept("", "")
     with closing(told):
         for event in told:
-            if isinstance(event, Kept):
-                kept = event
-            elif isinstance(event, Finished):
-                done = talk.answered(event.answer, kept.conversation, kept.turn)
-                yield _ready(), done.messages, _sources(event.answer, asked.within), done
-            elif isinstance(event, Waiting | Piece | Checked):
-                if isinstance(event, Piece):
-                    text += event.text
-                elif isinstance(event, Checked):
-                    sentences[event.index :] = [event.sentence]
-                waits = isinstance(event, Waiting)
-                html = render.waiting(event.ahead) if isinstance(event, Waiting) else ""
-                now = talk.showing(html) if waits else talk.writing(text, sentences, asked.strictness == "drop")
-                yield gr.skip(), now.messages, NO_SOURCES, now
+            match event:
+                case Kept():
+                    kept = event
+                case Waiting(ahead):
+                    yield _going_on(talk.showing(render.waiting(ahead)))
+                case Piece(more):
+                    text += more
+                    yield _going_on(talk.writing(text, sentences, dropping))
+                case Checked(index, sentence):
+                    sentences[index:] = [sentence]
+                    yield _going_on(talk.writing(text, sentences, dropping))
+                case Finished(answer):
+                    done = talk.answered(answer, kept.conversation, kept.turn, speed)
+                    unmatched = not (answer.hits or asked.within.empty)
+                    yield show(done) if not unmatched else show(done)._replace(sources=NOTHING_MATCHED)
 
 
-class _Opinion(NamedTuple):
-    """What a person says of an answer that was bad."""
-
-    group: gr.Group
-    reason: gr.Radio
-    correction: gr.Textbox
-    comment: gr.Textbox
-    send: gr.Button
-    close: gr.Button
-    about: gr.State
-
-    def wire(self, chat: gr.Chatbot, talk: gr.State, served: Served) -> None:
-        """A thumb up is taken in at once; a thumb down asks why."""
-        fields = [self.reason, self.correction, self.comment]
-
-        def liked(request: gr.Request, said: Talk, data: gr.LikeData) -> tuple[Any, ...]:
-            exchange = said.at(int(data.index if isinstance(data.index, int) else data.index[0]))
-            if exchange is None or not exchange.turn:
-                gr.Info("This answer is not whole, so there is nothing to say of it.")
-                return gr.update(visible=False), ""
-            if data.liked == "" or data.liked is None:
-                return gr.update(visible=False), ""
-            good = data.liked is True or data.liked == LIKED[0]
-            _say(served, request, said.id, exchange.turn, "up" if good else "down")
-            if good:
-                gr.Info("Noted: a good answer.")
-            return gr.update(visible=not good), "" if good else exchange.turn
-
-        def sent(request: gr.Request, said: Talk, turn: str, *told: str) -> tuple[Any, ...]:
-            _say(served, request, said.id, turn, "down", *told)
-            gr.Info("Noted. Thank you.")
-            return gr.update(visible=False), None, "", ""
-
-        chat.like(liked, talk, [self.group, self.about], **QUIET)
-        self.send.click(sent, [talk, self.about, *fields], [self.group, *fields], **QUIET)
-        self.close.click(lambda: (gr.update(visible=False), None, "", ""), None, [self.group, *fields], **QUIET)
+def looked(talk: Talk, data: gr.EventData) -> tuple[str | dict[str, Any], int]:
+    """The sources of the answer whose mark was pressed, and which exchange it is in."""
+    number = int(data.exchange)
+    return (_sources(talk, number) if talk.answer(number) else _as_it_is()), number
 
 
-def _opinion() -> _Opinion:
-    about = gr.State("")
-    with gr.Group(visible=False, elem_id="fn-opinion") as group:
-        reason = gr.Radio(["wrong", "incomplete", "not in the documents", "other"], label="What is bad about it?")
-        correction = gr.Textbox("", label="What would have been right? (optional)", lines=2, max_lines=6)
-        comment = gr.Textbox("", label="Anything else? (optional)", lines=1, max_lines=4)
-        with gr.Row():
-            send = gr.Button("Send", size="sm", variant="primary")
-            close = gr.Button("Close", size="sm")
-    return _Opinion(group, reason, correction, comment, send, close, about)
+def show(talk: Talk) -> Update:
+    """A conversation with nothing going on, and the sources of its last answer."""
+    return Update(_ready(), talk.messages, _sources(talk, len(talk.exchanges) - 1), talk)
 
 
-def _say(
-    served: Served,
-    request: gr.Request,
-    conversation: str,
-    turn: str,
-    verdict: Any,
-    reason: Any = "",
-    correction: str = "",
-    comment: str = "",
-) -> None:
-    from ui.server.feedback import given
-
-    owner = owner_of(request.request)
-    kept = served.conversations.read(owner, conversation)
-    line = given(kept, turn, owner, verdict, correction, reason or "", comment) if kept else None
-    if line is None:
-        raise gr.Error("This answer is not kept any more.", print_exception=False)
-    served.feedback.add(line)
+def _sources(talk: Talk, number: int) -> str:
+    """The panel of sources for an exchange."""
+    answer = talk.answer(number)
+    return (panel.walked(render.sources(answer), render.others(answer), number) if answer else "") or NO_SOURCES
 
 
-class _SearchIn(NamedTuple):
-    """The panel that says which documents to use: documents, folders, types, first and last day."""
-
-    panel: gr.Accordion
-    fields: tuple[Any, ...]
-
-
-def _search_in() -> _SearchIn:
-    """The panel, closed; its name tells what is chosen in it."""
-    several: Any = {"multiselect": True, "allow_custom_value": True, "filterable": True, "value": []}
-    day: Any = {"include_time": False, "type": "string", "min_width": 140}
-    with gr.Accordion(EVERYWHERE, open=False, elem_id="fn-within") as accordion:
-        with gr.Row():
-            documents = gr.Dropdown([], label="Documents", elem_id="fn-documents", min_width=200, scale=2, **several)
-            folders = gr.Dropdown([], label="Folders", elem_id="fn-folders", min_width=200, scale=2, **several)
-            types = gr.Dropdown([], label="Types", elem_id="fn-types", min_width=120, **several)
-        with gr.Row():
-            since = gr.DateTime(label="From", elem_id="fn-since", **day)
-            until = gr.DateTime(label="Until", elem_id="fn-until", **day)
-    fields = (documents, folders, types, since, until)
-    for field in fields:
-        field.change(_named, list(fields), accordion, **QUIET)
-    return _SearchIn(accordion, fields)
-
-
-def _named(
-    documents: list[str], folders: list[str], types: list[str], since: str | None, until: str | None
-) -> dict[str, Any]:
-    """The panel's name, with what is chosen: it counts also while the panel is closed."""
-    days = [*([f"from {since}"] if since else []), *([f"until {until}"] if until else [])]
-    names = [PurePath(name).name or name for name in (*documents, *folders)]
-    chosen = ", ".join([*names, *types, *days])
-    return dict(gr.update(label=f"Search in: {shorten(chosen, 80, placeholder=' …')}" if chosen else EVERYWHERE))
-
-
-def _within(
-    catalog: Catalog,
-    collection: str,
-    documents: list[str],
-    folders: list[str],
-    types: list[str],
-    since: str | None,
-    until: str | None,
-) -> Filter:
-    """The filter that the panel adds up to. Raises FilterError."""
-    wanted = Filter(tuple(documents), tuple(folders), tuple(types), day_of(since), day_of(until))
-    return checked(wanted, catalog, collection)
-
-
-def _sources(answer: Answer, within: Filter) -> str:
-    """The panel of sources; where there are none because of the filter, it says so."""
-    unmatched = not (answer.hits or within.empty)
-    return render.sources(answer) or (NOTHING_MATCHED if unmatched else NO_SOURCES)
+def _going_on(talk: Talk) -> Update:
+    """An answer that is being written; the panel stays, since one may be reading an earlier answer's sources."""
+    return Update(_as_it_is(), talk.messages, _as_it_is(), talk)
 
 
 def _stopped(talk: Talk) -> Update:
     """What was written so far, marked as not checked."""
-    kept = talk.stopped()
-    return _ready(), kept.messages, NO_SOURCES, kept
+    return show(talk.stopped())._replace(sources=NO_SOURCES)
 
 
 def _edit(talk: Talk) -> Update:
     """The last question back in the box; its next answer takes the place of the last one."""
     before, question = talk.taken_back()
-    return gr.update(value=question), before.messages, NO_SOURCES, before
+    return Update(gr.update(value=question), before.messages, NO_SOURCES, before)
 
 
-def show(talk: Talk) -> Update:
-    """A conversation that was opened again."""
-    return _ready(), talk.messages, render.sources(talk.last) if talk.last else NO_SOURCES, talk
+# Each of these is made anew each time, because Gradio takes updates apart.
 
 
-def _ready() -> Any:
-    """The question box, empty and waiting. Made anew each time, because Gradio takes updates apart."""
-    return gr.update(value="", submit_btn=True, stop_btn=False)
+def _ready() -> dict[str, Any]:
+    """The question box, empty and waiting."""
+    return dict(gr.update(value="", submit_btn=True, stop_btn=False))
 
 
-def _busy() -> Any:
+def _busy() -> dict[str, Any]:
     """The question box while an answer is being written."""
-    return gr.update(value="", submit_btn=False, stop_btn=True)
+    return dict(gr.update(value="", submit_btn=False, stop_btn=True))
+
+
+def _as_it_is() -> dict[str, Any]:
+    return dict(gr.skip())
 
 
 def invitation(catalog: Catalog, collection: str) -> str:
     """What the empty chat says."""
     if any(document.status == "indexed" for document in catalog.documents(collection)):
         return "Ask a question. Every sentence of the answer is checked against your documents and footnoted."
-    return "There are no documents yet. Bring some in under Documents, and ask when they are ready."
+    return "There are no documents yet. They are brought in under Documents; ask when they are ready."
+
+
+def _refreshed(catalog: Catalog, collection: str) -> Refreshed:
+    found = (gr.update(choices=each) for each in choices(catalog, collection))
+    return Refreshed(gr.update(placeholder=invitation(catalog, collection)), *found)

@@ -1,17 +1,97 @@
-// What the page does in the browser beside what Gradio does: footnote marks lead to their sources, files are sent.
+// What the page does in the browser beside what Gradio does: marks lead to sources, files are sent.
 (() => {
   const say = (text) => { const at = document.getElementById("fn-upload"); if (at) at.textContent = text; };
 
-  function lead(mark) {
-    const number = mark.textContent;
-    const places = [...document.querySelectorAll("#fn-sources .fn-number")];
-    const found = places.find((each) => each.textContent === number);
-    const card = found && found.closest(".fn-source, .fn-origin");
-    if (!card) return;
-    document.querySelectorAll(".fn-here").forEach((each) => each.classList.remove("fn-here"));
-    card.classList.add("fn-here");
-    (card.querySelector(".fn-box") || card).scrollIntoView({ block: "center", behavior: "smooth" });
+  // --- The sources of an answer, one of which is the current one.
+
+  let wanted = null;  // the exchange whose source was asked for last, and its number; fresh until it is shown
+  let cameFrom = () => null;  // finds the mark that led to the sources: the chat may draw it anew
+  let look = () => {};  // asks for the sources of another exchange
+  const panel = () => document.querySelector("#fn-sources .fn-panel");
+  const cards = () => [...document.querySelectorAll("#fn-sources .fn-cards > *")];
+  const exchangeShown = () => Number(panel()?.dataset.exchange ?? -1);
+  const numbered = (number) => [...document.querySelectorAll("#fn-sources .fn-number")]
+    .find((each) => each.textContent === number)?.closest(".fn-source, .fn-origin");
+
+  function makeCurrent(card) {
+    document.querySelectorAll("#fn-sources [aria-current]").forEach((each) => each.removeAttribute("aria-current"));
+    card.setAttribute("aria-current", "true");
+    const all = cards(), at = all.indexOf(card);
+    document.querySelectorAll("#fn-sources .fn-step").forEach((each) => {
+      each.setAttribute("aria-disabled", String(!all[at + Number(each.dataset.step)]));
+    });
+    const told = document.querySelector("#fn-sources .fn-at");
+    if (told && at >= 0) told.textContent = `Source ${at + 1} of ${all.length}`;
   }
+
+  // Scrolls the panel, never the page: what is marked to its middle, else the card to its top.
+  function show(card) {
+    makeCurrent(card);
+    const closed = card.closest("details");
+    if (closed) closed.open = true;
+    const root = document.getElementById("fn-sources"), box = card.querySelector(".fn-box");
+    const room = box ? root.clientHeight / 2 : (root.querySelector(".fn-walk")?.offsetHeight ?? 0) + 4;
+    const top = (box || card).getBoundingClientRect().top - root.getBoundingClientRect().top + root.scrollTop - room;
+    root.scrollTo({ top, behavior: calmly() });
+  }
+
+  const calmly = () => (window.matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
+
+  // What is current in a panel that was drawn anew: the source that was asked for, or else the first one.
+  function settle() {
+    if (!panel()) { if (wanted && !wanted.fresh) wanted = null; return; }
+    const asked = wanted && wanted.exchange === exchangeShown() ? numbered(wanted.number) : null;
+    if (asked && wanted.fresh) arrive(asked);
+    else if (asked) show(asked);
+    else if (cards().length) makeCurrent(cards()[0]);
+  }
+
+  function arrive(card) {
+    wanted.fresh = false;
+    const root = document.getElementById("fn-sources"), active = document.activeElement;
+    show(card);
+    root.scrollIntoView({ block: "nearest", behavior: calmly() });
+    if (active === document.body || active.closest(".fn-mark")) root.focus({ preventScroll: true });
+  }
+
+  function lead(mark) {
+    const answers = () => [...document.querySelectorAll("#fn-chat .fn-answer")];
+    const marks = (exchange) => [...(answers()[exchange]?.querySelectorAll(".fn-mark") ?? [])];
+    const exchange = answers().indexOf(mark.closest(".fn-answer")), at = marks(exchange).indexOf(mark);
+    wanted = { exchange, number: mark.textContent, fresh: true };
+    cameFrom = () => marks(exchange)[at];
+    const card = exchange === exchangeShown() ? numbered(wanted.number) : null;
+    if (card) arrive(card);
+    else look(exchange);
+  }
+
+  function step(by) {
+    const all = cards(), next = all[all.findIndex((each) => each.hasAttribute("aria-current")) + by];
+    if (!next) return;
+    wanted = { exchange: exchangeShown(), number: next.querySelector(".fn-number").textContent, fresh: false };
+    show(next);
+  }
+
+  function keyInSources(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (by) { event.preventDefault(); step(by); }
+    else if (event.key === "Escape") cameFrom()?.focus();
+  }
+
+  // Called by the panel itself as soon as it is there.
+  function sources(root, trigger, watch) {
+    look = (exchange) => trigger({ exchange });
+    root.tabIndex = 0;
+    root.setAttribute("role", "region");
+    root.setAttribute("aria-label", "Sources; the left and right arrow keys lead from one to the next");
+    root.addEventListener("keydown", keyInSources);
+    watch("value", settle);
+    settle();
+  }
+  window.footnote = { sources };
+
+  // --- Files.
 
   async function told(response) {
     const body = await response.json().catch(() => ({}));
@@ -25,7 +105,7 @@
     for (const each of list) form.append("files", each.file, each.path || each.file.name);
     say(`Sending ${list.length} ${list.length === 1 ? "file" : "files"} …`);
     const request = new XMLHttpRequest();
-    request.open("POST", "api/v1/documents");
+    request.open("POST", "api/v1/documents");  // from where this page is: each collection has one
     request.upload.onprogress = (event) => {
       if (event.lengthComputable) say(`Sending … ${Math.round((100 * event.loaded) / event.total)} %`);
     };
@@ -85,10 +165,11 @@
 
   document.addEventListener("click", (event) => {
     const at = event.target.closest ? event.target : event.target.parentElement;
-    const mark = at.closest(".fn-mark"), button = at.closest(".fn-remove");
+    const mark = at.closest(".fn-mark"), button = at.closest(".fn-remove"), along = at.closest(".fn-step");
     const score = at.closest("a.fn-score"), trust = document.getElementById("fn-trust");
     if (score && trust) trust.open = true;
     if (mark) lead(mark);
+    else if (along) step(Number(along.dataset.step));
     else if (button) remove(button);
     else if (at.closest("#fn-choose-folder")) { event.preventDefault(); choose("fn-folder"); }
     else if (at.closest("#fn-drop") && !at.closest("input")) choose("fn-files");

@@ -1,10 +1,11 @@
-"""The source of a footnote -> safe HTML: the picture of its page with the quote marked, and the text around it.
+"""The sources of an answer -> safe HTML: pictures of pages with the quotes marked, the text around, a way through them.
 
 Pure; knows nothing about Gradio, requests, or where a source comes from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,32 @@ from ui.render import safe
 
 if TYPE_CHECKING:  # that module loads FastAPI
     from ui.server.sources import Area, Source
+
+
+def walked(cards: Sequence[str], below: str, exchange: int) -> str:
+    """All sources of an answer; empty where there is nothing to show.
+
+    Args:
+        cards: the footnotes' sources, by number.
+        below: what else there is to read.
+        exchange: which exchange of the conversation the answer is in, so that the page knows whose sources it shows.
+    """
+    if not (cards or below):
+        return ""
+    told = f'{_walk(len(cards))}<div class="fn-cards">{"".join(cards)}</div>{below}'
+    return f'<div class="fn-panel" data-exchange="{exchange}">{told}</div>'
+
+
+def _walk(sources: int) -> str:
+    """What leads from one source to the next; the page's script says where one is."""
+    if sources < 2:
+        return ""
+    before, after = (
+        f'<button type="button" class="fn-step" data-step="{step}" aria-label="{name} source">{sign}</button>'
+        for step, name, sign in ((-1, "Previous", "‹"), (1, "Next", "›"))
+    )
+    at = f'<span class="fn-at" role="status">Source 1 of {sources}</span>'
+    return f'<div class="fn-walk" role="group" aria-label="Go through the sources">{before}{at}{after}</div>'
 
 
 def panel(source: Source, number: int, of: int) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from rag.errors import FootnoteError
-from ui.chat import QUIET
+from ui.parts import QUIET, Part
 from ui.progress import left
 from ui.records import counted
 from ui.render import safe
@@ -60,8 +60,8 @@ Seen = tuple[tuple[str, ...], tuple[Known, ...]]
 """Which runs and sets the page knows of."""
 
 
-def build(evaluations: Evaluations) -> Any:
-    """The part, in the place where this is called; returns what brings it up to date, with its inputs and outputs."""
+def build(evaluations: Evaluations) -> Part:
+    """The part, in the place where this is called."""
     page = _Page(evaluations)
     known = gr.State(((), ()))
     gr.HTML(ABOUT)
@@ -92,7 +92,7 @@ def build(evaluations: Evaluations) -> Any:
     start.click(page.started, [*inputs, path, limit], outputs, **QUIET)
     stop.click(page.stopped, inputs, outputs, **QUIET)
     chosen.change(page.linked, chosen, links, **QUIET)
-    return page.loaded, inputs, [*outputs, trusted]
+    return Part(page.loaded, inputs, [*outputs, trusted])
 
 
 class _Page:

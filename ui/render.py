@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from textwrap import shorten
 
-from rag.types import Answer, Citation, Hit, Sentence
+from rag.types import Answer, Citation, Hit, Sentence, Timings
 from ui.records import counted, left_out, place, why
 
 _MARKUP = re.compile(r"[^\w\s.,;:?'–—…\u00a0-\uffff\U00010000-\U0010ffff]|_")
@@ -18,6 +18,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 QUOTED = 300
 """Characters of a quote that a mark shows."""
 CURSOR = '<span class="fn-cursor"></span>'
+AGAIN = Timings(0.0)
+"""Of an answer that was given before and kept for those who ask the same."""
 
 
 def safe(text: str) -> str:
@@ -64,9 +66,14 @@ def problem(message: str) -> str:
     return f'<div class="fn-answer fn-problem" role="alert">{safe(message)}</div>'
 
 
-def answer(record: Answer) -> str:
-    """Sentences with footnote marks or the mark of the unsupported, and the footnotes under them."""
-    below = f"{_dropped(record)}{_searched(record.searched)}"
+def answer(record: Answer, speed: float | None = None) -> str:
+    """Sentences with footnote marks or the mark of the unsupported, and under them the footnotes and what wrote it.
+
+    Args:
+        record: the answer.
+        speed: tokens that were written a second, where that is known.
+    """
+    below = f"{_dropped(record)}{_searched(record.searched)}{_made(record, speed)}"
     if record.abstained:
         return f'<div class="fn-answer fn-abstained">{safe(record.text)}{below}</div>'
     sentences, _ = _flow(record.text, record.sentences)
@@ -99,6 +106,27 @@ def _dropped(record: Answer) -> str:
 def _searched(question: str) -> str:
     """What a follow-up question was searched for as, since that decides which passages there are."""
     return f'<div class="fn-searched">searched for: {safe(question)}</div>' if question else ""
+
+
+def _made(record: Answer, speed: float | None) -> str:
+    """Which model wrote the answer, and, closed, how long that took."""
+    again = record.timings == AGAIN
+    said = [*([f"written by {record.model}"] if record.model else []), *(["from an earlier answer"] if again else [])]
+    about = f'<span class="fn-model">{safe(", ".join(said))}</span>' if said else ""
+    return f'<div class="fn-made">{about}{"" if again else _took(record.timings, speed)}</div>'
+
+
+def _took(times: Timings, speed: float | None) -> str:
+    stages = {
+        "search": times.retrieve,
+        "first word": times.first_token,
+        "writing": times.generate,
+        "check": times.verify,
+        "in all": times.total,
+    }
+    said = [f"{name} {spent / 1000:.2f} s" for name, spent in stages.items() if spent is not None]
+    told = ", ".join([*said, *([f"about {speed:.0f} tokens a second"] if speed else [])])
+    return f'<details class="fn-took"><summary>How long it took</summary><div>{safe(told)}</div></details>'
 
 
 def citations(record: Answer) -> list[Citation]:
@@ -137,28 +165,36 @@ def _footnotes(notes: Sequence[Citation]) -> str:
     return f'<div class="fn-notes">{rows}</div>'
 
 
-def sources(record: Answer) -> str:
-    """The panel beside the chat: every footnote's passage with the quoted part marked, then what else was read."""
-    return "".join(source(note, record.hits) for note in citations(record)) + others(record)
+def sources(record: Answer) -> list[str]:
+    """Every footnote's passage with the quoted part marked, by number."""
+    return [source(note, record.hits) for note in citations(record)]
 
 
 def others(record: Answer) -> str:
-    """What was read beside the footnotes' places, closed where there are footnotes."""
+    """What stands below the footnotes' places: those of what was left out, then what else was read.
+
+    Closed, unless there are no footnotes.
+    """
     notes = citations(record)
-    cited = {(c.doc, c.start, c.end) for c in notes}
-    left = [
-        hit
+    left_out = [note for note in _numbered(record.dropped) if note not in notes]
+    behind = [source(note, record.hits) for note in left_out]
+    cited = {(c.doc, c.start, c.end) for c in (*notes, *left_out)}
+    read = [
+        _card(safe(place(hit)), safe(hit.chunk.with_header))
         for hit in record.hits
         if not any(
             doc == hit.chunk.doc and hit.chunk.start <= start and end <= hit.chunk.end for doc, start, end in cited
         )
     ]
-    if not left:
+    label = "Also read, not cited" if cited else "Closest passages"
+    return _listed("Cited in what was left out", behind) + _listed(label, read, opened=not cited)
+
+
+def _listed(label: str, cards: Sequence[str], opened: bool = False) -> str:
+    if not cards:
         return ""
-    label = "Also read, not cited" if notes else "Closest passages"
-    rows = "".join(_card(safe(place(hit)), safe(hit.chunk.with_header)) for hit in left)
-    opened = "" if notes else " open"
-    return f'<details class="fn-others"{opened}><summary>{label} ({len(left)})</summary>{rows}</details>'
+    summary = f"<summary>{label} ({len(cards)})</summary>"
+    return f'<details class="fn-others"{" open" if opened else ""}>{summary}{"".join(cards)}</details>'
 
 
 def source(note: Citation, hits: Sequence[Hit]) -> str:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from ingest.catalog import Catalog
 from ingest.progress import InHand, Progress
 from rag.types import Document
-from ui.chat import QUIET
+from ui.parts import QUIET, Part
 from ui.records import counted
 from ui.render import safe
 from ui.server.access import identity_of
@@ -36,28 +36,27 @@ DROP = """
 </div>"""
 
 
-def build(served: Served) -> Any:
-    """The part, in the place where this is called; returns what brings it up to date, with its inputs and outputs."""
-    catalog, collection = served.catalog, served.collection
+class Seen(NamedTuple):
+    """What becomes of the part: what goes on and what there is, and what only editors have."""
 
-    def seen(request: gr.Request, words: str, sort: str) -> Any:
-        found = _sorted(_matching(catalog.documents(collection), words), sort)
-        editor = _editor(request)
-        return _jobs(served), _totals(catalog, collection), _rows(found, editor), gr.update(visible=editor)
+    jobs: str
+    totals: str
+    rows: str
+    bring: dict[str, Any]
+    retry: dict[str, Any]
+    stop: dict[str, Any]
 
-    def stopped(request: gr.Request, words: str, sort: str) -> Any:
-        _check(request)
-        for job in served.jobs.newest("running"):
-            served.jobs.stop(job.id)
-        return seen(request, words, sort)
 
-    def retried(request: gr.Request, words: str, sort: str) -> Any:
-        _check(request)
-        if failed := _failed_files(catalog, collection):
-            served.jobs.ingest(failed, who=identity_of(request.request).name)
-        return seen(request, words, sort)
+def build(served: Served, beside: Part | None = None) -> Part:
+    """The part, in the place where this is called.
 
-    with gr.Column(elem_id="fn-bring", visible=True) as bring:
+    Args:
+        served: what it shows.
+        beside: what else is brought up to date when documents have come or gone.
+    """
+    shelf = _Shelf(served)
+    editors: Any = {"visible": not served.settings.auth}  # or as soon as it is known who is there
+    with gr.Column(elem_id="fn-bring", **editors) as bring:
         gr.HTML(DROP)
     jobs = gr.HTML(elem_id="fn-jobs")
     with gr.Row(equal_height=True):
@@ -69,16 +68,52 @@ def build(served: Served) -> Any:
             elem_id="fn-find-documents",
         )
         sort = gr.Dropdown(list(SORTS), value=SORTS[0], show_label=False, label="Sort", filterable=False, min_width=120)
-        retry = gr.Button("Try failed ones again", size="sm", min_width=140, elem_id="fn-retry")
-        stop = gr.Button("Stop", size="sm", min_width=80, elem_id="fn-stop")
+        retry = gr.Button("Try failed ones again", size="sm", min_width=140, elem_id="fn-retry", **editors)
+        stop = gr.Button("Stop", size="sm", min_width=80, elem_id="fn-stop", **editors)
     totals = gr.HTML(elem_id="fn-totals")
     rows = gr.HTML(elem_id="fn-documents-list")
-    inputs, outputs = [words, sort], [jobs, totals, rows, bring]
+    part = Part(shelf.seen, [words, sort], [jobs, totals, rows, bring, retry, stop])
     for event in (words.change, sort.change, gr.Timer(EVERY).tick):
-        event(seen, inputs, outputs, **QUIET)
-    stop.click(stopped, inputs, outputs, **QUIET)
-    retry.click(retried, inputs, outputs, **QUIET)
-    return seen, inputs, outputs
+        event(*part, **QUIET)
+    stop.click(shelf.stopped, part.inputs, part.outputs, **QUIET)
+    retry.click(shelf.retried, part.inputs, part.outputs, **QUIET)
+    if beside:
+        totals.change(*beside, **QUIET)
+    return part
+
+
+class _Shelf:
+    """The documents of a collection, as whoever is at the page sees them."""
+
+    def __init__(self, served: Served) -> None:
+        self._served, self._catalog, self._collection = served, served.catalog, served.collection
+
+    def seen(self, request: gr.Request, words: str, sort: str) -> Seen:
+        """What there is, and what goes on."""
+        found, editor = self._catalog.documents(self._collection), _editor(request)
+        failed, busy = any(each.status == "failed" for each in found), bool(self._served.jobs.newest("running"))
+        return Seen(
+            _jobs(self._served),
+            _totals(found, self._collection, editor),
+            _rows(_sorted(_matching(found, words), sort), editor),
+            gr.update(visible=editor),
+            gr.update(visible=editor, interactive=failed),
+            gr.update(visible=editor, interactive=busy),
+        )
+
+    def stopped(self, request: gr.Request, words: str, sort: str) -> Seen:
+        """With nothing going on."""
+        _check(request)
+        for job in self._served.jobs.newest("running"):
+            self._served.jobs.stop(job.id)
+        return self.seen(request, words, sort)
+
+    def retried(self, request: gr.Request, words: str, sort: str) -> Seen:
+        """With what failed under way once more."""
+        _check(request)
+        if failed := _failed_files(self._catalog, self._collection):
+            self._served.jobs.ingest(failed, who=identity_of(request.request).name)
+        return self.seen(request, words, sort)
 
 
 def _failed_files(catalog: Catalog, collection: str) -> list[Path]:
@@ -121,10 +156,10 @@ def _sorted(found: list[Document], sort: str) -> list[Document]:
     return sorted(found, key=keys.get(sort, keys["Name"]))
 
 
-def _totals(catalog: Catalog, collection: str) -> str:
-    found = catalog.documents(collection)
+def _totals(found: Sequence[Document], collection: str, editor: bool) -> str:
     if not found:
-        return '<div class="fn-empty">There are no documents yet. Drop some above; they stay on this machine.</div>'
+        remedy = "Drop some above; they stay on this machine." if editor else "Editors bring them in."
+        return f'<div class="fn-empty">There are no documents yet. {remedy}</div>'
     failed = sum(document.status == "failed" for document in found)
     told = [
         counted(len(found) - failed, "document"),
@@ -132,7 +167,8 @@ def _totals(catalog: Catalog, collection: str) -> str:
         _size(sum(document.size for document in found)),
         *([f"{failed:,} failed"] if failed else []),
     ]
-    return f'<div class="fn-about">{safe(", ".join(told))} in {safe(collection)}</div>'
+    who = "" if editor else "; editors bring documents in and take them out"
+    return f'<div class="fn-about">{safe(", ".join(told))} in {safe(collection)}{who}</div>'
 
 
 def _rows(found: Sequence[Document], editor: bool) -> str:

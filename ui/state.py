@@ -10,29 +10,37 @@ from typing import Any
 import gradio as gr
 
 from rag.errors import FootnoteError
-from ui.chat import QUIET
 from ui.doctor import Check, examine
+from ui.parts import QUIET, Part
 from ui.records import counted
 from ui.render import safe
 from ui.server.access import identity_of
 from ui.server.served import Served
 
 
-def build(served: Served) -> Any:
-    """The part, in the place where this is called; returns what brings it up to date, with its inputs and outputs."""
+def build(served: Served) -> Part:
+    """The part, in the place where this is called."""
     gr.HTML('<h2 class="fn-title">Status</h2>')
     now = gr.HTML(elem_id="fn-state")
-    look = gr.Button("Look for what is missing", size="sm", elem_id="fn-doctor")
+    look = gr.Button("Look for what is missing", size="sm", elem_id="fn-doctor", visible=not served.settings.auth)
     checks = gr.HTML(elem_id="fn-checks")
 
+    def seen(request: gr.Request) -> tuple[str, dict[str, Any]]:
+        return _now(served), gr.update(visible=_editor(request))
+
     def doctor(request: gr.Request) -> str:
-        if identity_of(request.request).role != "editor":
+        if not _editor(request):
             raise gr.Error("This needs an editor.", print_exception=False)
         return _checks(examine(served.settings))
 
+    part = Part(seen, [], [now, look])
     look.click(doctor, None, checks, show_progress="minimal", api_visibility="private", queue=False)
-    gr.Timer(5.0).tick(lambda: _now(served), None, now, **QUIET)
-    return lambda: _now(served), [], [now]
+    gr.Timer(5.0).tick(*part, **QUIET)
+    return part
+
+
+def _editor(request: gr.Request) -> bool:
+    return identity_of(request.request).role == "editor"
 
 
 def _now(served: Served) -> str:

@@ -5,7 +5,7 @@ Pure; knows nothing about Gradio, requests or where conversations are kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rag.types import Answer, Sentence
@@ -14,6 +14,8 @@ from ui.server.kept import Conversation
 
 Shown = dict[str, str]
 """A message as the chat takes it."""
+Speed = Callable[[Answer], float | None]
+"""Answer -> the tokens that were written a second, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,12 @@ class Talk:
     """True where the next answer takes the place of the last one that is kept."""
 
     @classmethod
-    def of(cls, kept: Conversation) -> Talk:
+    def of(cls, kept: Conversation, speed: Speed) -> Talk:
         """A conversation that was kept."""
+        answers = [(turn.id, turn.answer) for turn in kept.turns]
         return cls(
             kept.id,
-            tuple(
-                Exchange(turn.answer.question, render.answer(turn.answer), turn.id, turn.answer) for turn in kept.turns
-            ),
+            tuple(Exchange(each.question, render.answer(each, speed(each)), id_, each) for id_, each in answers),
         )
 
     @property
@@ -60,15 +61,14 @@ class Talk:
             )
         ]
 
-    @property
-    def last(self) -> Answer | None:
-        """The last answer, if it is whole."""
-        return self.exchanges[-1].answer if self.exchanges else None
-
     def at(self, message: int) -> Exchange | None:
         """The exchange that a message of the chat belongs to."""
         number = message // 2
         return self.exchanges[number] if 0 <= number < len(self.exchanges) else None
+
+    def answer(self, exchange: int) -> Answer | None:
+        """The answer of an exchange, counted from 0, if there is a whole one."""
+        return self.exchanges[exchange].answer if 0 <= exchange < len(self.exchanges) else None
 
     def asked(self, question: str) -> Talk:
         """With one more question, which nothing is written to yet."""
@@ -82,9 +82,9 @@ class Talk:
         """With an answer that is being written."""
         return self._last(html=render.writing(text, checked, dropping))
 
-    def answered(self, answer: Answer, conversation: str, turn: str) -> Talk:
+    def answered(self, answer: Answer, conversation: str, turn: str, speed: Speed) -> Talk:
         """With the answer, and where it is kept."""
-        whole = self._last(html=render.answer(answer), answer=answer, turn=turn)
+        whole = self._last(html=render.answer(answer, speed(answer)), answer=answer, turn=turn)
         return replace(whole, id=conversation, again=False)
 
     def stopped(self) -> Talk:

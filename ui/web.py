@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from importlib.resources import files
-from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: Gradio reads it there
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -12,7 +11,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr
 
 from ui import chat, history, quality, shelf, state
-from ui.chat import QUIET
+from ui.parts import QUIET, Part
 from ui.records import counted
 from ui.render import safe
 from ui.server.access import identity_of
@@ -45,23 +44,24 @@ def page(served: Served, collections: Collections) -> gr.Blocks:
     """The page over one collection."""
     with gr.Blocks(title=TITLE, fill_height=True, analytics_enabled=False) as blocks:
         header = gr.HTML(elem_classes="fn-header")
+
+        def told(request: gr.Request) -> str:
+            return _header(served, collections, request)
+
+        top = Part(told, [], [header])
         with gr.Tabs():
             with gr.Tab("Ask", id="ask"):
                 talking = chat.build(served)
             with gr.Tab("Documents", id="documents"):
-                documents = shelf.build(served)
+                documents = shelf.build(served, beside=top)
             with gr.Tab("Quality", id="quality"):
                 measured = quality.build(served.evaluations)
             with gr.Tab("Status", id="status"):
                 status = state.build(served)
         conversations = history.build(served, talking)
-
-        def loaded(request: gr.Request) -> tuple[Any, ...]:
-            return _header(served, collections, request), *talking.refreshed()
-
-        blocks.load(loaded, None, [header, *talking.outputs], **QUIET)  # what was ingested meanwhile shows
-        for refresh, inputs, outputs in (documents, measured, status, conversations):
-            blocks.load(refresh, inputs, outputs, **QUIET)
+        asked = Part(talking.refreshed, [], talking.outputs)
+        for part in (top, asked, documents, measured, status, conversations):  # what was ingested meanwhile shows
+            blocks.load(*part, **QUIET)
     return blocks
 
 

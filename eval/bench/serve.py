@@ -63,7 +63,7 @@ def run(
         askers: clients that ask, without a pause.
         files: uploaded meanwhile.
         pause: seconds that a client looks at what a search found before its next one. Without a pause, clients that
-            are answered sooner only ask more: their number over the searches per second is the latency, by Little's law.
+            are answered sooner only ask more: by Little's law, their number over searches per second is the latency.
         progress: told what goes on.
 
     Raises:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,67 +13,18 @@ from ingest.pipeline import Ingestion
 from rag.answer import Rag
 from rag.settings import Settings
 from tests.conftest import OpenRag, ParrotLLM
+from tests.ui.person import DONE, Person, Serve
 
 pytestmark = pytest.mark.slow
 
 NASTY = "<script>document.title='owned'</script> ![x](http://evil.example/x.png) <img src=x onerror=alert(1)> $$x^2$$"
 ZEBRAS = "Zebras juggle quartz vigorously."
-DONE = ".fn-answer:not(.fn-writing)"
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Rag, Catalog], str]]:
-    """Serves a `Rag` as `footnote chat` does; gives the URL."""
-    import uvicorn
-
-    from ui.api import create_app
-
-    running: list[tuple[Any, Any, threading.Thread]] = []
-
-    def serve_(rag: Rag, catalog: Catalog) -> str:
-        listening = socket.create_server(("127.0.0.1", 0))
-        app = create_app(rag, catalog, page=True)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        running.append((app, server, thread))
-        return f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-    yield serve_
-    for app, server, thread in running:
-        app.state.served.stop()
-        server.should_exit = True
-        thread.join(timeout=10)
-        app.state.collections.close()
-
-
-class Person:
-    """Someone at the page, who notes every host the page talks to."""
-
-    def __init__(self, browser: Any, url: str, **view: int) -> None:
-        self.page = browser.new_page(viewport={"width": view.get("width", 1280), "height": 850})
-        self.hosts: set[str | None] = set()
-        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
-        self.page.goto(url)
-        self.page.wait_for_selector("#fn-question textarea")
-
-    def ask(self, question: str, wait_for: str) -> None:
-        before = self.page.locator(".fn-question").count()
-        self.page.fill("#fn-question textarea", question)
-        self.page.keyboard.press("Enter")
-        self.page.locator(".fn-question").nth(before).wait_for(timeout=15_000)
-        self.page.wait_for_selector(wait_for, timeout=90_000)
-
-    def choose(self, dropdown: str, label: str) -> None:
-        self.page.click(f"{dropdown} input")
-        self.page.click(f"text={label}")
-
-    def text(self, selector: str) -> str:
-        return str(self.page.inner_text(selector))
+LEASE = "# Lease\n\nThe rent is due monthly.\n"
+POOL = "# Pool\n\nThe pool opens at nine.\n"
 
 
 def test_a_question_gets_a_footnoted_answer(
-    browser: Any, serve: Callable[[Rag, Catalog], str], real_settings: Settings, catalog: Catalog, tmp_path: Path
+    browser: Any, serve: Serve, real_settings: Settings, catalog: Catalog, tmp_path: Path
 ) -> None:
     """Real weights, real page: type a question, wait for the stream, see the footnote and its source."""
     lease = tmp_path / "lease.md"
@@ -96,7 +44,7 @@ def test_a_question_gets_a_footnoted_answer(
 
 
 def test_a_question_shares_its_stream_with_nothing_that_could_close_it(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
 ) -> None:
     """Gradio's client loses a question that joins the queue while the stream of another event is being closed."""
     rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM())
@@ -114,9 +62,7 @@ def test_a_question_shares_its_stream_with_nothing_that_could_close_it(
     assert len(joined) == 1
 
 
-def test_text_of_documents_is_shown_never_run(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
-) -> None:
+def test_text_of_documents_is_shown_never_run(browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog) -> None:
     rag = open_rag({"nasty.md": f"# Rent\n\nThe rent is due monthly: `{NASTY}` and so on\n"}, ParrotLLM(says=NASTY))
     person = Person(browser, serve(rag, catalog))
     dialogs: list[str] = []
@@ -134,7 +80,7 @@ def test_text_of_documents_is_shown_never_run(
 
 
 def test_an_unsupported_sentence_is_marked_in_words(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
 ) -> None:
     rag = open_rag(
         {"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM(says=f"The rent is due monthly. {ZEBRAS}")
@@ -145,7 +91,7 @@ def test_an_unsupported_sentence_is_marked_in_words(
 
 
 def test_a_sentence_is_checked_while_the_next_one_is_written(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
 ) -> None:
     go_on = threading.Event()
 
@@ -175,7 +121,7 @@ def test_a_sentence_is_checked_while_the_next_one_is_written(
 
 
 def test_what_the_model_wrote_without_support_is_one_click_away(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
 ) -> None:
     rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM(says=ZEBRAS))
     person = Person(browser, serve(rag, catalog))
@@ -187,7 +133,7 @@ def test_what_the_model_wrote_without_support_is_one_click_away(
 
 
 def test_what_no_document_says_is_declined_and_an_error_is_shown(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
 ) -> None:
     rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM(fails="the model is out of memory"))
     person = Person(browser, serve(rag, catalog))
@@ -199,7 +145,7 @@ def test_what_no_document_says_is_declined_and_an_error_is_shown(
 
 
 def test_a_follow_up_finds_its_subject_in_the_conversation_also_where_that_was_declined(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
 ) -> None:
     rag = open_rag({"a.md": "# Lease\n\nThe rent of Quarry Lane is due monthly.\n"}, min_relevance=0.5)
     person = Person(browser, serve(rag, catalog))
@@ -211,7 +157,7 @@ def test_a_follow_up_finds_its_subject_in_the_conversation_also_where_that_was_d
 
 
 def test_stopping_ends_the_generation_and_says_so(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
 ) -> None:
     import time
 
@@ -239,7 +185,7 @@ def test_stopping_ends_the_generation_and_says_so(
 
 
 def test_a_question_can_be_asked_of_some_documents_only(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
 ) -> None:
     rag = open_rag({"lease.md": "# Rent\n\nThe rent is due monthly.\n", "loan.txt": "The rent of a boat is due daily."})
     person = Person(browser, serve(rag, catalog))
@@ -266,12 +212,12 @@ def test_a_question_can_be_asked_of_some_documents_only(
 
 
 def test_a_new_conversation_and_a_narrow_screen(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
 ) -> None:
     rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"})
     person = Person(browser, serve(rag, catalog), width=360)
     person.ask("the rent is due monthly", f"{DONE} .fn-notes")
-    assert person.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert person.fits
     person.ask("is the rent due monthly", f"{DONE} .fn-notes >> nth=1")
     assert person.page.input_value("#fn-question textarea") == ""
     person.page.click("text=New conversation")
@@ -279,18 +225,14 @@ def test_a_new_conversation_and_a_narrow_screen(
     assert "appear here" in person.text("#fn-sources")
 
 
-def tab(person: Person, name: str) -> None:
-    person.page.click(f'button[role=tab]:has-text("{name}")')
-
-
 def test_files_are_brought_in_seen_and_taken_out(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog, tmp_path: Path
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog, tmp_path: Path
 ) -> None:
     """Three files of different kinds become ready, or say why not; one is removed again."""
     rag = open_rag({})
     person = Person(browser, serve(rag, catalog))
     person.page.on("dialog", lambda dialog: dialog.accept())
-    tab(person, "Documents")
+    person.tab("Documents")
     person.page.wait_for_selector("#fn-totals >> text=There are no documents yet")
     (tmp_path / "pool.md").write_text("# Pool\n\nThe pool opens at nine.\n")
     (tmp_path / "prices.csv").write_text("what,price\nticket,7\n")
@@ -305,13 +247,13 @@ def test_files_are_brought_in_seen_and_taken_out(
     person.page.click("text=Remove >> nth=0")
     person.page.wait_for_selector("#fn-totals >> text=1 document,", timeout=30_000)
     assert not list((rag.settings.home / "uploads").rglob("pool.md"))
-    tab(person, "Ask")
+    person.tab("Ask")
     person.ask("price of a ticket", DONE)
     assert person.hosts == {"127.0.0.1"}
 
 
 def test_a_bad_answer_is_told_and_a_conversation_found_again(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
 ) -> None:
     rag = open_rag({"a.md": "# Rent\n\nThe rent is due monthly.\n"}, ParrotLLM("The rent is due monthly."))
     url = serve(rag, catalog)
@@ -339,7 +281,7 @@ def test_a_bad_answer_is_told_and_a_conversation_found_again(
 
 
 def test_a_mark_leads_to_the_page_with_the_quote_marked(
-    browser: Any, serve: Callable[[Rag, Catalog], str], open_rag: OpenRag, catalog: Catalog, shared: Path
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog, shared: Path
 ) -> None:
     pdf = shared / "files" / "pdf" / "embedded-link.pdf"
     found = pdf if pdf.exists() else next(iter(shared.rglob("embedded-link.pdf")), None)
@@ -356,5 +298,104 @@ def test_a_mark_leads_to_the_page_with_the_quote_marked(
     person.page.wait_for_function("document.querySelector('#fn-sources .fn-page-picture').naturalWidth > 0")
     person.page.focus(".fn-mark")
     person.page.keyboard.press("Enter")
-    person.page.wait_for_selector("#fn-sources .fn-here")
+    person.page.wait_for_selector("#fn-sources [aria-current]")
     assert person.hosts == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_way_through_the_sources(
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog, width: int
+) -> None:
+    """Marks lead to the source they are of, also in an earlier answer; from there on with buttons and arrow keys."""
+    rag = open_rag({"a.md": LEASE, "b.md": POOL}, ParrotLLM("The pool opens at nine. The rent is due monthly."))
+    person = Person(browser, serve(rag, catalog), width=width)
+    page = person.page
+    person.ask("the pool opens at nine, the rent is due monthly", f"{DONE} .fn-mark")
+    page.wait_for_selector("#fn-sources >> text=Source 1 of 2")
+    assert "nine" in person.text("#fn-sources [aria-current] mark")
+    person.ask("the rent is due monthly", f"{DONE} .fn-mark >> nth=2")
+    page.wait_for_selector('#fn-sources [data-exchange="1"]')
+    page.click(".fn-mark >> nth=1")
+    page.wait_for_selector('#fn-sources [data-exchange="0"]')
+    page.wait_for_selector("#fn-sources >> text=Source 2 of 2")
+    assert "monthly" in person.text("#fn-sources [aria-current] mark")
+    assert person.focused == "fn-sources"
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#fn-sources >> text=Source 1 of 2")
+    assert "nine" in person.text("#fn-sources [aria-current] mark")
+    page.keyboard.press("ArrowLeft")
+    assert "Source 1 of 2" in person.text(".fn-at")
+    page.click("[aria-label='Next source']")
+    page.wait_for_selector("#fn-sources >> text=Source 2 of 2")
+    page.wait_for_selector("[aria-label='Next source'][aria-disabled=true]")
+    page.focus("#fn-sources")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement === document.querySelectorAll('.fn-mark')[1]")
+    assert person.fits
+
+
+def test_how_many_passages_are_read_is_up_to_the_person(
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
+) -> None:
+    rag = open_rag({"a.md": LEASE, "b.md": "# Loan\n\nThe rent of a boat is due daily.\n"}, min_relevance=0)
+    person = Person(browser, serve(rag, catalog))
+    assert person.page.input_value("#fn-passages input") == "Read 4 passages"
+    person.ask("the rent is due monthly", f"{DONE} .fn-notes")
+    person.page.wait_for_selector('#fn-sources [data-exchange="0"]')
+    read = person.page.text_content("#fn-sources")
+    assert "a.md" in read
+    assert "b.md" in read
+    person.choose("#fn-passages", "Read 1 passage")
+    person.ask("is the rent due monthly", f"{DONE} .fn-notes >> nth=1")
+    person.page.wait_for_selector('#fn-sources [data-exchange="1"]')
+    read = person.page.text_content("#fn-sources")
+    assert ("a.md" in read) != ("b.md" in read)
+
+
+def test_nothing_jumps_and_the_next_question_can_be_typed_at_once(
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
+) -> None:
+    rag = open_rag({"a.md": LEASE}, ParrotLLM(f"The rent is due monthly. {ZEBRAS}"))
+    person = Person(browser, serve(rag, catalog))
+    person.page.wait_for_selector(".fn-bar")
+    places = """() => ["#fn-chat", "#fn-question"].map((each) => {
+        const box = document.querySelector(each).getBoundingClientRect();
+        return [box.top, box.height];
+    })"""
+    person.page.evaluate(
+        f"window.seen = new Set(); window.look = setInterval(() => seen.add(JSON.stringify(({places})())), 10)"
+    )
+    person.ask("the rent is due monthly", f"{DONE} .fn-made")
+    person.page.wait_for_selector("#fn-sources [aria-current]")
+    person.page.keyboard.type("and the deposit?")
+    assert person.page.input_value("#fn-question textarea") == "and the deposit?"
+    assert person.page.evaluate("seen.size") == 1
+
+
+def test_who_wrote_an_answer_and_how_long_it_took_stand_below_it(
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog
+) -> None:
+    url = serve(open_rag({"a.md": LEASE}), catalog)
+    person = Person(browser, url)
+    person.ask("the rent is due monthly", f"{DONE} .fn-made")
+    assert "written by parrot" in person.text(".fn-made")
+    assert not person.page.is_visible("text=in all")
+    person.page.click(".fn-took summary")
+    person.page.wait_for_selector(".fn-took >> text=/search .* s, first word .* s, writing .* s, check .* s, in all/")
+    again = Person(browser, url)
+    again.ask("the rent is due monthly", f"{DONE} .fn-made")
+    assert again.text(".fn-made") == "written by parrot, from an earlier answer"
+
+
+def test_the_number_of_documents_at_the_top_follows_what_comes_and_goes(
+    browser: Any, serve: Serve, open_rag: OpenRag, catalog: Catalog, tmp_path: Path
+) -> None:
+    person = Person(browser, serve(open_rag({"a.md": LEASE}), catalog))
+    person.page.on("dialog", lambda dialog: dialog.accept())
+    person.page.wait_for_selector(".fn-bar >> text=1 document,")
+    person.tab("Documents")
+    (tmp_path / "pool.md").write_text(POOL)
+    person.page.set_input_files("#fn-files", [str(tmp_path / "pool.md")])
+    person.page.wait_for_selector(".fn-bar >> text=2 documents,", timeout=60_000)
+    person.page.click("[aria-label='Remove pool.md']")
+    person.page.wait_for_selector(".fn-bar >> text=1 document,", timeout=30_000)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rag.types import Answer, Citation, Hit, Sentence, Timings
 from tests.conftest import make_hit
 from ui import render
+from ui.panel import walked
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -50,6 +51,17 @@ def shown(element: lxml.html.HtmlElement) -> str:
     for line_break in copy.iter("br"):
         line_break.tail = f"\n{line_break.tail or ''}"
     return str(copy.text_content())
+
+
+def without_made(root: lxml.html.HtmlElement) -> lxml.html.HtmlElement:
+    """An answer without the line about what wrote it."""
+    (made,) = root.find_class("fn-made")
+    made.getparent().remove(made)
+    return root
+
+
+def sources(record: Answer) -> str:
+    return "".join(render.sources(record)) + render.others(record)
 
 
 def squeezed(text: str) -> str:
@@ -94,7 +106,7 @@ def test_footnotes_stand_behind_their_sentence_and_are_listed_under_the_answer()
         hits=(WHALES, SHIPS),
     )
     root = check_markup(render.answer(record))
-    assert squeezed(root.text_content()) == (
+    assert squeezed(without_made(root).text_content()) == (
         "Whales breathe.[1][2] Ships float.[2][1] doc.md › page 3 › Life › At sea[2] ships.pdf"
     )
     assert [mark.get("title") for mark in root.iter("sup")] == [
@@ -121,7 +133,7 @@ def test_the_mark_says_why_and_what_claims_nothing_has_none() -> None:
     root = check_markup(render.answer(record))
     (mark,) = root.find_class("fn-mark-unsupported")
     assert mark.text_content() == f"not found in your documents: {why[0]}; {why[1]}"
-    assert squeezed(root.text_content()).endswith("Shall I go on?")
+    assert squeezed(without_made(root).text_content()).endswith("Shall I go on?")
 
 
 def test_line_breaks_between_sentences_stay() -> None:
@@ -162,7 +174,7 @@ def test_while_an_answer_is_written_what_was_checked_shows_it() -> None:
 def test_what_was_left_out_can_be_opened(abstained: bool, dropped: tuple[Sentence, ...], says: str) -> None:
     record = replace(answered(Sentence("So.", 0.9), abstained=abstained), dropped=dropped)
     root = check_markup(render.answer(record))
-    (details,) = root.iter("details")
+    (details,) = root.find_class("fn-dropped")
     assert details.get("open") is None
     assert details[0].text_content() == says
     assert [row.text_content().split(".")[0].split("?")[0] for row in root.find_class("fn-left-out")] == [
@@ -173,8 +185,8 @@ def test_what_was_left_out_can_be_opened(abstained: bool, dropped: tuple[Sentenc
 def test_an_abstention_has_no_marks_and_its_panel_shows_the_closest_passages() -> None:
     record = answered(Sentence("I can't find it.", 0.0), hits=(WHALES, SHIPS), abstained=True)
     root = check_markup(render.answer(record))
-    assert root.text_content() == "I can't find it."
-    panel = check_markup(render.sources(record))
+    assert squeezed(without_made(root).text_content()) == "I can't find it."
+    panel = check_markup(sources(record))
     assert "Closest passages (2)" in panel.text_content()
     assert panel.xpath("//details/@open")
     assert WHALES.chunk.text in panel.text_content()
@@ -191,8 +203,49 @@ def test_what_a_follow_up_was_searched_for_as_stands_under_the_answer(abstained:
     assert not check_markup(render.answer(replace(record, searched=""))).find_class("fn-searched")
 
 
+def test_what_wrote_an_answer_and_how_long_it_took_stand_below_it() -> None:
+    times = Timings(120.0, 800.4, 2100.0, None, 2345.6)
+    (made,) = check_markup(
+        render.answer(replace(answered(Sentence("So.", 0.1)), model="small_model@12ab+v3", timings=times), 25.4)
+    ).find_class("fn-made")
+    assert made.find_class("fn-model")[0].text_content() == "written by small_model@12ab+v3"
+    (took,) = made.iter("details")
+    assert took.get("open") is None
+    assert [part.text_content() for part in took] == [
+        "How long it took",
+        "search 0.12 s, first word 0.80 s, writing 2.10 s, in all 2.35 s, about 25 tokens a second",
+    ]
+
+
+def test_an_answer_that_was_kept_for_others_says_so_and_tells_no_times() -> None:
+    again = replace(answered(Sentence("So.", 0.1)), timings=Timings(0.0))
+    (made,) = check_markup(render.answer(again)).find_class("fn-made")
+    assert made.text_content() == "written by parrot, from an earlier answer"
+    declined = replace(again, abstained=True, model="")
+    assert "from an earlier answer" in check_markup(render.answer(declined)).text_content()
+
+
+def test_the_marks_of_what_was_left_out_have_their_sources_too() -> None:
+    kept, left = (Sentence("Ships float.", 0.9, (cite(2, SHIPS),)), Sentence("Whales.", 0.9, (cite(1, WHALES),)))
+    declined = replace(answered(hits=(WHALES, SHIPS), abstained=True), dropped=(left, kept))
+    panel = check_markup(sources(declined))
+    assert [number.text_content() for number in panel.find_class("fn-number")] == ["[1]", "[2]"]
+    (details,) = panel.iter("details")
+    assert details[0].text_content() == "Cited in what was left out (2)"
+    some = replace(answered(kept, hits=(WHALES, SHIPS)), dropped=(left,))
+    assert [number.text_content() for number in check_markup(sources(some)).find_class("fn-number")] == ["[2]", "[1]"]
+
+
+def test_several_sources_have_a_way_from_one_to_the_next() -> None:
+    root = parse(walked(["<div>1</div>", "<div>2</div>"], "", 3))
+    assert [button.get("aria-label") for button in root.iter("button")] == ["Previous source", "Next source"]
+    assert root.find_class("fn-panel")[0].get("data-exchange") == "3"
+    assert not list(parse(walked(["<div>1</div>"], "<div>more</div>", 0)).iter("button"))
+    assert walked([], "", 0) == ""
+
+
 def test_an_answer_without_footnotes_has_a_panel_of_the_closest_passages() -> None:
-    panel = check_markup(render.sources(answered(Sentence("Whales fly.", 0.1), hits=(WHALES,))))
+    panel = check_markup(sources(answered(Sentence("Whales fly.", 0.1), hits=(WHALES,))))
     assert "Closest passages (1)" in panel.text_content()
     assert panel.xpath("//details/@open")
     assert WHALES.chunk.text in panel.text_content()
@@ -204,7 +257,7 @@ def test_the_panel_marks_each_quote_inside_its_passage() -> None:
         Sentence("Whales are mammals.", 0.9, (cite(1, WHALES, "Whales are mammals."),)),
         hits=(WHALES, SHIPS),
     )
-    panel = check_markup(render.sources(record))
+    panel = check_markup(sources(record))
     first, second, other = panel.find_class("fn-source")
     assert squeezed(first.text_content()).startswith("[1] doc.md › page 3")
     assert [mark.text_content() for mark in panel.iter("mark")] == ["Whales are mammals.", "They breathe air."]
@@ -218,24 +271,24 @@ def test_the_panel_marks_each_quote_inside_its_passage() -> None:
 def test_rows_are_shown_below_their_column_names() -> None:
     hits = tuple(make_hit("Blues | 1\nFlyers | 2", number, header="<Team> | Cups") for number in (0, 1))
     record = answered(Sentence("The Blues.", 0.9, (cite(1, hits[0], "Blues | 1"),)), hits=hits)
-    assert [shown(quote) for quote in parse(render.sources(record)).iter("blockquote")] == [
+    assert [shown(quote) for quote in parse(sources(record)).iter("blockquote")] == [
         "<Team> | Cups\nBlues | 1\nFlyers | 2"
     ] * 2
 
 
 def test_nothing_read_shows_nothing() -> None:
-    assert render.sources(answered(Sentence("I can't find it.", 0.0), abstained=True)) == ""
+    assert sources(answered(Sentence("I can't find it.", 0.0), abstained=True)) == ""
 
 
 def test_a_quote_whose_passage_is_not_at_hand_is_shown_alone() -> None:
-    panel = check_markup(render.sources(answered(Sentence("Ships float.", 0.9, (cite(1, SHIPS),)), hits=())))
+    panel = check_markup(sources(answered(Sentence("Ships float.", 0.9, (cite(1, SHIPS),)), hits=())))
     (block,) = panel.iter("blockquote")
     assert block.text_content() == "Ships float."
 
 
 def test_white_space_around_a_quote_is_kept() -> None:
     hit = make_hit("One.\nTwo. Three.\n\nFour.", 1)
-    panel = check_markup(render.sources(answered(Sentence("Three.", 0.9, (cite(1, hit, "Three."),)), hits=(hit,))))
+    panel = check_markup(sources(answered(Sentence("Three.", 0.9, (cite(1, hit, "Three."),)), hits=(hit,))))
     (block,) = panel.iter("blockquote")
     assert shown(block) == "One.\nTwo. Three.\nFour."
 
@@ -277,7 +330,7 @@ def test_nothing_in_a_document_or_an_answer_becomes_markup(
     assert squeezed(shown(first)) == squeezed(said)
     assert squeezed(shown(second)) == squeezed(quote)
 
-    panel = check_markup(render.sources(record))
+    panel = check_markup(sources(record))
     cards = [squeezed(shown(block)) for block in panel.iter("blockquote")]
     assert cards == [squeezed(text), squeezed(before)]
     (mark,) = panel.iter("mark")
@@ -285,8 +338,10 @@ def test_nothing_in_a_document_or_an_answer_becomes_markup(
     assert squeezed(heading) in squeezed(shown(panel))
 
     check_markup(render.writing(f"{said} {quote} {before}", record.sentences))
-    declined = replace(record, abstained=True, text=said, dropped=())
-    assert squeezed(shown(check_markup(render.answer(declined)))) == squeezed(said)
+    root = check_markup(render.answer(replace(record, abstained=True, text=said, dropped=(), model=heading)))
+    (made,) = root.find_class("fn-made")
+    assert squeezed(heading) in squeezed(shown(made))
+    assert squeezed(shown(without_made(root))) == squeezed(said)
 
 
 @pytest.mark.parametrize("character", [*map(chr, range(9)), "\x0b", "\x0c", "\x1b", "\x7f"])

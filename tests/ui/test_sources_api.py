@@ -240,6 +240,8 @@ SHOWN = Source(
     width=1000,
     height=1414,
 )
+AT = str(SHOWN.picture).removeprefix("/")
+"""Below the address of the page, which is that of its collection."""
 TAGS = {"figure", "div", "img", "span", "figcaption", "blockquote", "mark", "br"}
 ATTRIBUTES = {"class", "src", "alt", "width", "height", "loading", "style", "aria-hidden"}
 
@@ -251,7 +253,7 @@ def parse(html: str) -> lxml.html.HtmlElement:
         assert element.tag in TAGS
         assert set(element.attrib) <= ATTRIBUTES
         assert all(name.startswith("fn-") for name in element.get("class", "fn-").split())
-        assert element.get("src", SHOWN.picture) == SHOWN.picture
+        assert element.get("src", AT) == AT
     return root
 
 
