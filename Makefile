@@ -58,8 +58,8 @@ bench: setup-dev ## speed, each figure beside a peer's from the same run (DIR=~/
 	@$(BIN)/footnote bench verify
 	@$(BIN)/footnote bench ingest $(if $(DIR),"$(DIR)",docs)
 
-pictures: setup-dev ## take the pictures of the chat page for docs/ anew (needs Chromium)
-	@$(BIN)/python docs/pictures.py
+pictures: setup-dev ## take the pictures of the chat page anew (needs Chromium)
+	@$(BIN)/python pictures/take.py
 
 lock: ## pin the newest versions that pyproject.toml allows, in constraints.txt
 	@echo "footnote: choosing versions in a throw-away environment (some minutes)"

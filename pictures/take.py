@@ -1,4 +1,4 @@
-"""Takes the pictures of the chat page for the docs, from the real product over these docs: `make pictures`.
+"""Takes the pictures of the chat page for the docs, from the real product over docs/: `make pictures`.
 
 Knows nothing about how the page is made, beside the names that its parts have in the browser. Needs Chromium.
 """
@@ -47,10 +47,10 @@ def main() -> None:
 
 @contextmanager
 def served(home: Path) -> Iterator[str]:
-    """The address of the product over these docs, until it is left."""
+    """The address of the product over docs/, until it is left."""
     environment: Any = os.environ | {"FOOTNOTE_HOME": str(home)}
     environment["FOOTNOTE_CACHE"] = environment.get("FOOTNOTE_CACHE") or str(Path.home() / ".footnote" / "cache")
-    pages = sorted(map(str, HERE.glob("*.md")))
+    pages = sorted(map(str, HERE.parent.joinpath("docs").glob("*.md")))
     subprocess.run([FOOTNOTE, "ingest", *pages], env=environment, check=True)  # noqa: S603 - our own command
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
