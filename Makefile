@@ -13,6 +13,8 @@ COMMA := ,
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+# Processes that run tests side by side: many tests wait, or keep one core busy.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -43,7 +45,7 @@ run: setup ## set up, index docs/, and serve the chat page (PORT=8080 for anothe
 	@$(BIN)/footnote chat $(if $(findstring command line,$(origin PORT)),--port $(PORT))
 
 test: setup-dev ## set up, and run every test (ARGS="-k settings" for pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: setup-dev ## everything that can be checked without running the product
 	@$(BIN)/python -m ruff check .

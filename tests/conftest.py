@@ -197,7 +197,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.fixture(scope="session")
 def converted_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Converted weights, made once for all slow tests; `FOOTNOTE_CACHE` names a directory that outlives the run."""
-    return Path(CACHE_FROM_OUTSIDE) if CACHE_FROM_OUTSIDE else tmp_path_factory.mktemp("cache")
+    if CACHE_FROM_OUTSIDE:
+        return Path(CACHE_FROM_OUTSIDE)
+    ours = tmp_path_factory.getbasetemp()
+    cache = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "cache"  # one for all workers
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 @pytest.fixture
