@@ -13,7 +13,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from rag.errors import FootnoteError
-from ui.parts import QUIET, Part
+from ui.parts import QUIET, Part, check_editor, is_editor
 from ui.progress import left
 from ui.records import counted
 from ui.render import safe
@@ -113,7 +113,7 @@ class _Page:
         return (
             going_on(listed),
             table(listed, bool(sets)),
-            gr.update(visible=_editor(request)),
+            gr.update(visible=is_editor(request)),
             gr.skip() if now[1] == known[1] else _sets(sets, set_),
             gr.skip() if now[0] == known[0] else gr.update(choices=[(each.id, each.id) for each in finished]),
             now,
@@ -121,7 +121,7 @@ class _Page:
 
     def started(self, request: gr.Request, known: Seen, set_: str | None, path: str, limit: float | None) -> Any:
         """Begin to measure."""
-        _check(request)
+        check_editor(request)
         wanted = int(limit) if limit and limit >= 1 else None
         try:
             place = self._place(request, path.strip()) if path.strip() else set_
@@ -134,7 +134,7 @@ class _Page:
 
     def stopped(self, request: gr.Request, known: Seen, set_: str | None) -> Any:
         """End what goes on."""
-        _check(request)
+        check_editor(request)
         try:
             if (running := self._evaluations.going_on()) is not None:
                 self._evaluations.stop(running.id)
@@ -281,16 +281,6 @@ def _short(set_: str) -> str:
 def _link(at: str, label: str) -> str:
     """A link that opens beside the page."""
     return f'<a class="fn-save" href="{safe(at)}" target="_blank" rel="noopener">{safe(label)}</a>'
-
-
-def _editor(request: gr.Request) -> bool:
-    return identity_of(request.request).role == "editor"
-
-
-def _check(request: gr.Request) -> None:
-    """Hiding a button keeps nobody out. Raises gr.Error."""
-    if not _editor(request):
-        raise gr.Error("This needs an editor.", print_exception=False)
 
 
 def _told(error: FootnoteError) -> gr.Error:

@@ -14,7 +14,7 @@ import gradio as gr
 from ingest.catalog import Catalog
 from ingest.progress import InHand, Progress
 from rag.types import Document
-from ui.parts import QUIET, Part
+from ui.parts import QUIET, Part, check_editor, is_editor
 from ui.records import counted
 from ui.render import safe
 from ui.server.access import identity_of
@@ -90,7 +90,7 @@ class _Shelf:
 
     def seen(self, request: gr.Request, words: str, sort: str) -> Seen:
         """What there is, and what goes on."""
-        found, editor = self._catalog.documents(self._collection), _editor(request)
+        found, editor = self._catalog.documents(self._collection), is_editor(request)
         failed, busy = any(each.status == "failed" for each in found), bool(self._served.jobs.newest("running"))
         return Seen(
             _jobs(self._served),
@@ -103,14 +103,14 @@ class _Shelf:
 
     def stopped(self, request: gr.Request, words: str, sort: str) -> Seen:
         """With nothing going on."""
-        _check(request)
+        check_editor(request)
         for job in self._served.jobs.newest("running"):
             self._served.jobs.stop(job.id)
         return self.seen(request, words, sort)
 
     def retried(self, request: gr.Request, words: str, sort: str) -> Seen:
         """With what failed under way once more."""
-        _check(request)
+        check_editor(request)
         if failed := _failed_files(self._catalog, self._collection):
             self._served.jobs.ingest(failed, who=identity_of(request.request).name)
         return self.seen(request, words, sort)
@@ -126,16 +126,6 @@ def _failed_files(catalog: Catalog, collection: str) -> list[Path]:
                 row = rows[row.parent]
             found[Path(row.doc)] = None
     return list(found)
-
-
-def _editor(request: gr.Request) -> bool:
-    return identity_of(request.request).role == "editor"
-
-
-def _check(request: gr.Request) -> None:
-    """Hiding a button keeps nobody out. Raises gr.Error."""
-    if not _editor(request):
-        raise gr.Error("This needs an editor.", print_exception=False)
 
 
 def _matching(found: Sequence[Document], words: str) -> list[Document]:

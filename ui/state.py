@@ -11,10 +11,9 @@ import gradio as gr
 
 from rag.errors import FootnoteError
 from ui.doctor import Check, examine
-from ui.parts import QUIET, Part
+from ui.parts import QUIET, Part, check_editor, is_editor
 from ui.records import counted
 from ui.render import safe
-from ui.server.access import identity_of
 from ui.server.served import Served
 
 
@@ -26,21 +25,16 @@ def build(served: Served) -> Part:
     checks = gr.HTML(elem_id="fn-checks")
 
     def seen(request: gr.Request) -> tuple[str, dict[str, Any]]:
-        return _now(served), gr.update(visible=_editor(request))
+        return _now(served), gr.update(visible=is_editor(request))
 
     def doctor(request: gr.Request) -> str:
-        if not _editor(request):
-            raise gr.Error("This needs an editor.", print_exception=False)
+        check_editor(request)
         return _checks(examine(served.settings))
 
     part = Part(seen, [], [now, look])
     look.click(doctor, None, checks, show_progress="minimal", api_visibility="private", queue=False)
     gr.Timer(5.0).tick(*part, **QUIET)
     return part
-
-
-def _editor(request: gr.Request) -> bool:
-    return identity_of(request.request).role == "editor"
 
 
 def _now(served: Served) -> str:

@@ -1,4 +1,4 @@
-"""The Gradio page, put together of its parts: the chat with its conversations, the documents, the status."""
+"""The Gradio page, put together of its parts: the chat with its conversations, documents, quality and status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr
 
 from ui import chat, history, quality, shelf, state
-from ui.parts import QUIET, Part
+from ui.parts import QUIET, Part, is_editor
 from ui.records import counted
 from ui.render import safe
 from ui.server.access import identity_of
@@ -81,7 +81,7 @@ def _choice(served: Served, collections: Collections, request: gr.Request) -> st
     options = [
         f'<option value="{safe(at)}"{" selected" if name == here else ""}>{safe(name)}</option>' for name, at in rows
     ]
-    if identity_of(request.request).role == "editor":
+    if is_editor(request):
         options.append(f'<option value="{NEW}" data-up="{up}">New collection …</option>')
     return f'<select id="fn-collection" aria-label="Collection">{"".join(options)}</select>'
 
