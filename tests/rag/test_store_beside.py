@@ -327,4 +327,5 @@ def test_on_a_server_collections_with_longer_names_are_let_alone() -> None:
     with collections(":memory:", "", 5, "papers", client) as found:
         found.discard_beside()
         assert found.beside() is None
+        assert found.names() == ["papers", "papers-2", "papers.old"]
     assert names(client) == before
