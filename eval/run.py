@@ -28,7 +28,7 @@ PRIVATE = {
     "home", "cache", "collection", "host", "port", "threads", "parse_workers", "qdrant_url", "qdrant_api_key",
     "llm_api_key", "llm_base_url",
     "auth", "allowed_hosts", "max_upload_mb", "max_upload_files", "log_format", "log_requests", "log_texts",
-    "waiting_questions", "answer_seconds", "answer_cache", "otlp_endpoint",
+    "requests_per_minute", "waiting_questions", "answer_seconds", "answer_cache", "otlp_endpoint",
 }  # fmt: skip
 """Settings that say where things are or how they are served, or that are secret, and change no result."""
 

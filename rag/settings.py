@@ -154,6 +154,11 @@ class Settings(BaseSettings):
         pattern=r"^(https?://[^\s/]+\S*)?$",
         description="OpenTelemetry collector that traces are sent to (OTLP over HTTP), such as `http://127.0.0.1:4318`; empty sends none. `OTEL_EXPORTER_OTLP_ENDPOINT`, which may be set for other programs, does not count.",
     )
+    requests_per_minute: int = Field(
+        1200,
+        ge=0,
+        description="Requests a minute of each user, each API key and each address that shows neither, where `auth` is on; 0 sets no limit.",
+    )
     waiting_questions: int = Field(
         32, ge=0, description="Questions that may wait for the language model; more are refused for the time being."
     )

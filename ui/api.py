@@ -70,7 +70,7 @@ def create_app(rag: Rag, catalog: Catalog, desk: Desk | None = None, url: str = 
     app = FastAPI(title="Footnote", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", lifespan=running)
     settings = rag.settings
     users = Users(settings.home) if settings.auth else None
-    guard(app, settings.host, settings.allowed_hosts, users, served.desk.token)
+    guard(app, settings.host, settings.allowed_hosts, users, served.desk.token, settings.requests_per_minute)
     app.add_middleware(Logged, metrics=served.metrics)
     app.mount(COLLECTIONS, collections)
     app.state.collections = collections

@@ -668,6 +668,30 @@ def test_commands_of_the_user_who_serves_need_no_sign_in(users: Users, path: str
     assert client.post(path, headers=foreign).status_code == 403
 
 
+def test_who_asks_too_much_is_told_to_wait_and_nobody_else_is(users: Users) -> None:
+    app = application()
+    guard(app, "0.0.0.0", (), users, "secret", a_minute=3)
+    client = TestClient(app, HOST, follow_redirects=False)
+    one, other = ({"authorization": f"Bearer {users.make_key(name, 'reader')}"} for name in ("one", "other"))
+    assert [client.get("/api/v1/documents", headers=one).status_code for _ in range(5)] == [200, 200, 200, 429, 429]
+    refused = client.get("/c/more/api/v1/documents", headers=one)  # no other count behind another address
+    assert (refused.status_code, refused.json()["kind"]) == (429, "Busy")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert client.get("/api/v1/documents", headers=other).status_code == 200
+    assert client.get("/", headers=one).status_code == 200, "the page's own files are not counted"
+    assert client.get("/healthz").status_code == 200
+    for _ in range(5):
+        assert client.get("/api/v1/documents", headers={wire.TOKEN: "secret"}).status_code == 200
+
+
+def test_guessing_keys_is_limited_by_address(users: Users) -> None:
+    app = application()
+    guard(app, "0.0.0.0", (), users, a_minute=3)
+    client = TestClient(app, HOST, follow_redirects=False)
+    guesses = [client.get("/api/v1/documents", headers={"authorization": f"Bearer fn_{n}"}) for n in range(5)]
+    assert [each.status_code for each in guesses] == [401, 401, 401, 429, 429]
+
+
 def test_an_empty_token_admits_nobody(shared: Open) -> None:
     for token in ("", "x"):
         assert shared().post(wire.INGEST, headers={wire.TOKEN: token}).status_code == 401

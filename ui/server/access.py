@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rag.settings import COLLECTION_NAME
 from ui import wire
 from ui.server import signin
+from ui.server.rate import Rate
 from ui.server.sessions import Sessions
 from ui.server.signin import SignIn
 from ui.server.throttle import Throttle
@@ -65,6 +66,8 @@ class Refusal(NamedTuple):
     status: int
     error: str
     kind: str
+    wait: int = 0
+    """Seconds after which it may be sent again."""
 
 
 EVERYBODY = Identity(LOCAL, "editor")
@@ -87,12 +90,26 @@ def identity_of(connection: HTTPConnection) -> Identity:
 
 
 class Access:
-    """Asks for a sign-in, keeps other sites' pages out, and checks roles."""
+    """Asks for a sign-in, keeps other sites' pages out, checks roles, and that nobody asks too much."""
 
     def __init__(
-        self, app: ASGIApp, users: Users | None = None, throttle: Throttle | None = None, token: str = ""
+        self,
+        app: ASGIApp,
+        users: Users | None = None,
+        throttle: Throttle | None = None,
+        token: str = "",
+        rate: Rate | None = None,
     ) -> None:
-        """Without `users`, nobody has to sign in. `token` is what processes of the user who runs the server know."""
+        """Who comes in.
+
+        Args:
+            app: what is behind it.
+            users: those who can sign in; None where nobody has to.
+            throttle: of failed sign-ins.
+            token: what processes of the user who runs the server know.
+            rate: of the requests of each user and key, and of each address that shows neither.
+        """
+        self._rate = rate
         self._app, self._users, self._token = app, users, token.encode()
         self._sessions = Sessions(users) if users else None
         self._pages: ASGIApp = SignIn(users, self._sessions, throttle) if users and self._sessions else _no_sign_in
@@ -111,7 +128,7 @@ class Access:
         elif path in PUBLIC and method == "GET":
             await self._app(scope, receive, send)
         else:
-            found = self._let_in(method, path, connection)
+            found = self._not_too_many(self._let_in(method, path, connection), connection)
             if isinstance(found, Refusal):
                 await _refuse(found, scope, receive, send)
             else:
@@ -131,6 +148,18 @@ class Access:
         if isinstance(found, Refusal) or allowed(found.role, method, _in_collection(path)):
             return found
         return _not_for(found)
+
+    def _not_too_many(self, found: Identity | Refusal, connection: HTTPConnection) -> Identity | Refusal:
+        """The same, unless too much was asked for already. The files of the page itself are not counted."""
+        if (
+            self._rate is None
+            or found is EVERYBODY
+            or not _in_collection(connection.scope["path"]).startswith(FOR_PROGRAMS)
+        ):
+            return found
+        address = connection.client.host if connection.client else ""
+        wait = self._rate.wait(f"user {found.name}" if isinstance(found, Identity) else f"address {address}")
+        return _too_many(wait) if wait else found
 
     def _identity(self, connection: HTTPConnection) -> Identity | Refusal:
         if self._users is None or self._sessions is None:
@@ -152,6 +181,11 @@ def allowed(role: Role, method: str, path: str) -> bool:
     if method in SAFE:
         return not EDITOR_READS.fullmatch(path)
     return any(method in methods and pattern.fullmatch(path) for methods, pattern in READER_CHANGES)
+
+
+def _too_many(wait: int) -> Refusal:
+    told = f"too many requests within a minute; wait {wait} s, or ask the server's owner to raise requests_per_minute"
+    return Refusal(429, told, "Busy", wait)
 
 
 def _in_collection(path: str) -> str:
@@ -198,6 +232,8 @@ def _response(refusal: Refusal, scope: Scope) -> Response:
     if refusal is NOT_SIGNED_IN and page:
         query = scope["query_string"].decode("latin-1")
         return RedirectResponse(signin.sign_in_at(quote(scope["path"]), query), 303, headers)
+    if refusal.wait:
+        headers["Retry-After"] = str(refusal.wait)
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"error": refusal.error, "kind": refusal.kind}, refusal.status, headers)

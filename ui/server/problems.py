@@ -37,6 +37,7 @@ class Problem(BaseModel):
 REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "Nobody is signed in, or the API key is not known."},
     403: {"model": Problem, "description": "Not for this person or key, or sent by a page of another site."},
+    429: {"model": Problem, "description": "Too many requests within a minute; `Retry-After` says how long to wait."},
 }
 """What a request may be told before any route hears of it."""
 PROBLEMS: dict[int | str, dict[str, Any]] = {
