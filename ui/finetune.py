@@ -119,6 +119,22 @@ def train(
     show(tuned.trained_record(done), tuned.trained(done), as_json)
 
 
+@finetune.command("average")
+def average(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Trainings or versions, two or more.")],
+    run: Annotated[str, typer.Option("--run", metavar="NAME", help="Name of the average.")] = "average",
+    as_json: AsJson = False,
+    collection: Collection = None,
+    home: Home = None,
+) -> None:
+    """Make one adapter of several of the same model: the mean of what they change."""
+    from ui import tuned
+    from ui.tuning import averaged
+
+    record = averaged(settings_of(home, collection), runs, run)
+    show(record, tuned.averaged(record), as_json)
+
+
 @finetune.command("evaluate")
 def evaluate(
     run: RunArgument,

@@ -86,6 +86,16 @@ def trained(run: TuningRun) -> str:
     )
 
 
+def averaged(record: Mapping[str, Any]) -> str:
+    """What an average is made of, and what to do with it."""
+    of = ", ".join(f"{each['version']}@{each['sha256'][:12]}" for each in record["averaged"])
+    name = harmless(record["run"])
+    return (
+        f"{name}: the mean of {harmless(of)}; its rank leaves out {record['lost']:.1%} of it\n"
+        f"compare it with what answers now: footnote finetune evaluate {name} SET"
+    )
+
+
 def promoted(record: Mapping[str, Any]) -> str:
     """Whether a model may answer from now on, and why not."""
     if record["holds"]:

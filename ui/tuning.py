@@ -6,7 +6,9 @@ Knows nothing about how results are shown.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +16,12 @@ from typing import Any, NamedTuple
 from eval.measure import measure_tuned
 from rag.adapters import NOTE, Adapter, read_adapter
 from rag.errors import FinetuneError
+from rag.finetune.average import average
 from rag.finetune.export import Format, export
+from rag.finetune.plan import Plan
 from rag.finetune.promote import verdict
 from rag.finetune.registry import add, use, versions
-from rag.finetune.runs import TuningRun, read_run, runs_folder
+from rag.finetune.runs import ADAPTER, RUN, TuningRun, read_run, runs_folder, write
 from rag.llm import open_llm
 from rag.settings import Settings
 from rag.weights import find_llm
@@ -78,6 +82,27 @@ def compare(
     if model.run:
         model.run.evaluated(record)
     return record
+
+
+def averaged(settings: Settings, names: Sequence[str], name: str) -> dict[str, Any]:
+    """Make a training's result of the mean of others. Raises FinetuneError."""
+    models = [_found(settings, each) for each in names]
+    folder = runs_folder(settings) / name
+    if (folder / RUN).exists():
+        raise FinetuneError(f"run {name!r} is there already; choose another name with --run")
+    shutil.rmtree(folder / ADAPTER, ignore_errors=True)  # of an average that was cut short
+    done = average([each.adapter for each in models], folder / ADAPTER, name)
+    note = done.pop("note")
+    plan = next((each.run.header["plan"] for each in models if each.run), asdict(Plan()))
+    made = {
+        "base": note["base"],
+        "start": "none",
+        "prompt": note["prompt"],
+        "data": {"card": note["data"]},
+        "plan": plan,
+    }
+    write(folder / RUN, {**made, "finished": {"adapter": done["sha256"], "averaged": done["averaged"]}})
+    return {"run": name, "adapter": str(folder / ADAPTER), **done}
 
 
 def promoted(settings: Settings, name: str) -> dict[str, Any]:
