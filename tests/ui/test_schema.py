@@ -126,6 +126,8 @@ class House:
             "end": note["end"],
             "job_id": self.uploaded(api, "later.md") if label == STOP else done,
             "paths": [str(self.folder)],
+            "files": [b"# Pool\n\nThe pool opens at nine.\n"],
+            "metadata": ["project=Aurora"],
             "evaluation": self.evaluated(),
             "set": SET,
             "name": "footnote",

@@ -77,6 +77,7 @@ _FORM = {
                 "schema": {
                     "type": "object",
                     "required": [FILES],
+                    "additionalProperties": False,
                     "properties": {
                         FILES: {
                             "type": "array",
