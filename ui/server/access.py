@@ -89,6 +89,11 @@ def identity_of(connection: HTTPConnection) -> Identity:
     return identity
 
 
+def who(connection: HTTPConnection) -> str:
+    """Who asks, by name; empty where nobody looked."""
+    return str(getattr(connection.scope.get(IDENTITY), "name", ""))
+
+
 class Access:
     """Asks for a sign-in, keeps other sites' pages out, checks roles, and that nobody asks too much."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from rag.errors import SettingsError
+from rag.errors import AccessError, SettingsError
 
 if TYPE_CHECKING:
     from ui.server.users import Users
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 ADD = "`footnote users add NAME --role editor`"
+
+
+class NotHere(AccessError):
+    """Something that only programs of the server's own machine may ask for."""
+
+    status = 403
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this machine."""
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 def check_binding(host: str, auth: bool, users: Users) -> None:

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from enum import Enum
-from ipaddress import ip_address
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
@@ -25,12 +24,13 @@ from rag.errors import IngestError
 from rag.filter import Pairs, plain
 from ui import records
 from ui.server import document_models as models
-from ui.server.access import IDENTITY
+from ui.server.access import who
+from ui.server.binding import NotHere, is_loopback
 from ui.server.joblist import JobConflict, State, record
 from ui.server.jobs import Jobs
 from ui.server.jobwatch import END, Event, progress
 from ui.server.problems import PROBLEMS, Problem
-from ui.server.streams import event
+from ui.server.streams import LIVE, event
 from ui.server.uploads import FILES, METADATA, Uploads
 
 AT_ONCE = 3.0
@@ -40,7 +40,6 @@ FAILURES = 1000
 RESULTS = 100
 RETRY_MS = 2000
 """Milliseconds after which a browser connects again, where the stream broke off."""
-LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class NoSuchDocument(IngestError):
@@ -53,12 +52,6 @@ class NotUnderstood(IngestError):
     """A request whose values cannot be used."""
 
     status = 422
-
-
-class NotHere(IngestError):
-    """Something that only programs of the server's own machine may ask for."""
-
-    status = 403
 
 
 _SAYS = {
@@ -188,7 +181,7 @@ class _Documents:
             upload = await self._uploads.store(request.stream(), request.headers.get("content-type", ""), told_length)
         except ClientDisconnect as error:
             raise NotUnderstood("the upload broke off") from error
-        job = await asyncio.to_thread(self._jobs.ingest, upload.paths, False, upload.metadata, _who(request))
+        job = await asyncio.to_thread(self._jobs.ingest, upload.paths, False, upload.metadata, who(request))
         return models.Job(**record(job))
 
     async def remove_document(self, doc_id: str, request: Request, response: Response) -> models.Removed:
@@ -196,7 +189,7 @@ class _Documents:
         row = await asyncio.to_thread(self._row, doc_id)
         if row.parent:
             raise JobConflict(f"{row.doc} was found in {row.parent}; remove that document")
-        job = await asyncio.to_thread(self._jobs.remove, [row.doc], _who(request))
+        job = await asyncio.to_thread(self._jobs.remove, [row.doc], who(request))
         job = await self._jobs.settled(job.id, AT_ONCE)
         if job.state == "failed":
             raise IngestError(job.error)
@@ -261,9 +254,9 @@ class _Jobs:
 
     def add_job(self, order: models.PathOrder, request: Request) -> models.Job:
         """Ingest files and folders of the server's machine."""
-        if request.client is None or not _is_loopback(request.client.host):
+        if request.client is None or not is_loopback(request.client.host):
             raise NotHere("paths are taken from programs of the server's own machine alone; upload the files")
-        job = self._jobs.ingest(_there(order.paths), order.prune, _said(order.metadata), _who(request))
+        job = self._jobs.ingest(_there(order.paths), order.prune, _said(order.metadata), who(request))
         return models.Job(**record(job))
 
     def get_job(self, job_id: str) -> models.JobWithResults:
@@ -284,7 +277,7 @@ class _Jobs:
         failed_only: Annotated[bool, Query(description="Only the documents that are failed now.")] = False,
     ) -> models.Job:
         """A new job that does once more what one did that is over."""
-        return models.Job(**record(self._jobs.retry(job_id, failed_only, _who(request))))
+        return models.Job(**record(self._jobs.retry(job_id, failed_only, who(request))))
 
     def watch_job(
         self, job_id: str, last_event_id: Annotated[str, Header(description="To go on from there.")] = ""
@@ -319,11 +312,6 @@ def _totals(rows: Sequence[Row]) -> models.Totals:
     )
 
 
-def _who(request: Request) -> str:
-    """The person or key that signed in; empty where nobody has to."""
-    return str(getattr(request.scope.get(IDENTITY), "name", ""))
-
-
 def _there(names: Sequence[str]) -> list[Path]:
     """The paths, if they mean something on this machine."""
     for name in names:
@@ -337,12 +325,3 @@ def _there(names: Sequence[str]) -> list[Path]:
 def _said(metadata: dict[str, str | list[str]]) -> Pairs:
     each = [(key, [value] if isinstance(value, str) else value) for key, value in metadata.items()]
     return tuple((key.strip(), value.strip()) for key, values in each for value in values if key.strip())
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether an address is of this machine."""
-    try:
-        found = ip_address(host)
-    except ValueError:
-        return False
-    return (getattr(found, "ipv4_mapped", None) or found).is_loopback

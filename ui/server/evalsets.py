@@ -6,7 +6,6 @@ Knows nothing about how a set is measured.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from eval import from_feedback
 from eval.cases import CORPUS, QA, QASet, read_qa
 from rag.errors import EvalError, FinetuneError
 from rag.settings import Settings
-from ui.server.binding import LOOPBACK
+from ui.server.binding import LOOPBACK, NotHere, is_loopback
 from ui.server.feedback import FILE
 
 FEEDBACK = "feedback"
@@ -33,12 +32,6 @@ class SetRefused(EvalError):
     """A set that cannot be used; the message names the file, line and field."""
 
     status = 422
-
-
-class NotHere(EvalError):
-    """A set that only programs of the server's own machine may name."""
-
-    status = 403
 
 
 class Known(NamedTuple):
@@ -89,7 +82,7 @@ class Sets:
             NotHere: they may not name any.
             SetRefused: it means nothing here.
         """
-        if not (self.local and _is_loopback(host)):
+        if not (self.local and is_loopback(host)):
             raise NotHere("paths are taken from programs of the server's own machine alone; name a set with `set`")
         if not Path(path).is_absolute() or "\x00" in path:
             raise SetRefused(f"the path must be absolute, found {path[:200]!r}")
@@ -137,12 +130,3 @@ class Sets:
         except (EvalError, FinetuneError) as error:
             raise SetRefused(str(error)) from error
         return self.at(out)
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether an address is of this machine."""
-    try:
-        found = ip_address(host)
-    except ValueError:
-        return False
-    return (getattr(found, "ipv4_mapped", None) or found).is_loopback

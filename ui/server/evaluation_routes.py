@@ -21,15 +21,14 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from eval import report as reports
 from rag.errors import AccessError, EvalError
 from ui.server import evaluation_models as models
-from ui.server.access import IDENTITY
+from ui.server.access import IDENTITY, who
 from ui.server.evaluations import Evaluations, Event, as_record
 from ui.server.problems import PROBLEMS, Problem
 from ui.server.runlist import from_feedback
-from ui.server.streams import event, in_threads
+from ui.server.streams import LIVE, event, in_threads
 from ui.trust import as_record as trusted
 from ui.trust import trust
 
-LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _SAYS = {
     403: "Not for readers, or only for programs of the server's own machine.",
     404: "There is none by this name.",
@@ -121,7 +120,7 @@ class _Routes:
         """
         host = request.client.host if request.client else ""
         set_ = self._evaluations.sets.place(order.path, host) if order.path else order.set
-        return models.Evaluation(**as_record(self._evaluations.start(set_, order.limit, _who(request))))
+        return models.Evaluation(**as_record(self._evaluations.start(set_, order.limit, who(request))))
 
     def list_sets(self) -> models.KnownSets:
         """What can be asked by its name: sets in the folder `sets` of the home directory, and stored feedback."""
@@ -184,11 +183,6 @@ def policy() -> str:
 def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """How a route may fail, for the API's description."""
     return {code: {"model": Problem, "description": _SAYS[code]} for code in codes}
-
-
-def _who(request: Request) -> str:
-    """The person or key that signed in; empty where nobody has to."""
-    return str(getattr(request.scope.get(IDENTITY), "name", ""))
 
 
 def _editor(request: Request) -> bool:

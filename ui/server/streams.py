@@ -13,6 +13,9 @@ AT_ONCE = 256
 """Generators that may do a step at the same time; the others wait. A step may be a wait for somebody else's."""
 _limiter: list[CapacityLimiter] = []
 
+LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""Headers of a stream that nobody on its way keeps or holds back."""
+
 
 async def in_threads(told: Generator[Told]) -> AsyncGenerator[Told]:
     """What a generator yields, each step done in a thread.
