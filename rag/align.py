@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rag.embed import rounded
 from rag.sparse import tokens
-from rag.tokens import Encoded, States, rounded
+from rag.tokens import Encoded, States
 
 WORD = re.compile(r"\d+(?:[.,]\d+)*|\w+(?:['’-]\w+)*")
 NUMBERS = {

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from rag.aside import aside
 from rag.errors import EmbedError, TextTooLong
 from rag.settings import Settings
+from rag.together import Together
 from rag.types import Vectors
 from rag.weights import Weights, converted, find_embedder
 
@@ -26,8 +28,10 @@ log = logging.getLogger("footnote.embed")
 
 BATCH = 8
 """Texts in one inference call: larger batches pad more and were not faster (see docs/decisions.md)."""
-
-
+MULTIPLE = 16
+"""Lengths are rounded up to one of these: OpenVINO compiles its kernels anew for every shape that it has not seen."""
+TOGETHER = 256
+"""Tokens of questions that are embedded at once, padding included: what a question may have to wait for besides."""
 PATIENCE = 30.0
 """Seconds after which a batch that has not come is asked after."""
 SPARE = 8
@@ -172,6 +176,31 @@ class OpenVINOEmbedder(_Tokens):
     def _queue(self) -> Any:
         import openvino as ov
 
+        queue = ov.AsyncInferQueue(self._compiled(), self._cores)
+        queue.set_callback(_taken)
+        return queue
+
+    @cached_property
+    def _questions(self) -> Together[list[int], npt.NDArray[np.float32]]:
+        """With streams of their own: a question would wait seconds for those that embed an ingestion's passages."""
+        compiled = self._compiled()
+        requests = SimpleQueue[Any]()
+        for _ in range(self._cores):
+            requests.put(compiled.create_infer_request())
+
+        def run(batch: Sequence[list[int]]) -> list[npt.NDArray[np.float32]]:
+            request = requests.get()
+            try:
+                length = min(rounded(max(map(len, batch))), self.window)
+                return list(request.infer(padded(batch, length))[0].copy())
+            finally:
+                requests.put(request)
+
+        return Together(run, self._cores, lambda batch: max(map(len, batch)) * len(batch) <= TOGETHER)
+
+    def _compiled(self) -> Any:
+        import openvino as ov
+
         recipe, what = ("embedder-int8-1", "int8") if self._int8 else ("embedder-fp32-1", "fp32")
         why = f"converting the embedder {self._weights.name} to OpenVINO {what}"
         model = converted(recipe, self._weights, self._cache, why) / "model.xml"
@@ -180,10 +209,7 @@ class OpenVINOEmbedder(_Tokens):
             "INFERENCE_NUM_THREADS": self._cores,
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        compiled = aside(lambda: ov.Core().compile_model(model, "CPU", options))
-        queue = ov.AsyncInferQueue(compiled, self._cores)
-        queue.set_callback(_taken)
-        return queue
+        return aside(lambda: ov.Core().compile_model(model, "CPU", options))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder.embed`. Texts are batched by length, so that little is padding."""
@@ -194,7 +220,7 @@ class OpenVINOEmbedder(_Tokens):
         batched = batches(order, self._cores)
         done = threading.Semaphore(0)
         for rows in batched:
-            with self._one_at_a_time:  # a batch, not a call: a question must not wait for all of an ingestion's texts
+            with self._one_at_a_time:  # a batch, not a call: nobody waits for all texts of another one
                 self._queue.start_async(padded([encoded[row] for row in rows]), (vectors, rows, done))
         for _ in batched:
             while not done.acquire(timeout=PATIENCE):
@@ -202,8 +228,8 @@ class OpenVINOEmbedder(_Tokens):
         return vectors
 
     def embed_query(self, text: str) -> npt.NDArray[np.float32]:
-        """See `Embedder.embed_query`."""
-        return self._query(text, self.embed)
+        """See `Embedder.embed_query`. Questions of several threads are embedded together."""
+        return self._query(text, lambda parts: np.stack([self._questions(ids) for ids in self._ids(parts)]))
 
 
 def _taken(request: Any, job: tuple[Vectors, list[int], threading.Semaphore]) -> None:
@@ -219,9 +245,14 @@ def batches(order: Sequence[int], streams: int) -> list[Sequence[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def padded(batch: list[list[int]]) -> dict[str, npt.NDArray[np.int64]]:
-    """Token ids as a batch with its attention mask, each of shape (texts, longest)."""
-    longest = max(map(len, batch))
+def rounded(length: int) -> int:
+    """A length as batches have it for which few different shapes matter more than a little padding."""
+    return -(-length // MULTIPLE) * MULTIPLE
+
+
+def padded(batch: Sequence[Sequence[int]], length: int = 0) -> dict[str, npt.NDArray[np.int64]]:
+    """Token ids as a batch with its attention mask, each of shape (texts, longest); `longest` is `length` at least."""
+    longest = max(length, *map(len, batch))
     ids = np.zeros((len(batch), longest), dtype=np.int64)
     mask = np.zeros_like(ids)
     for row, tokens in enumerate(batch):

@@ -17,6 +17,7 @@ from rag.adapters import Adapter, find_adapter
 from rag.aside import aside
 from rag.embed import cuda
 from rag.errors import LLMError, LLMUnreachable, SettingsError
+from rag.priority import give_way, niceness
 from rag.settings import Settings
 from rag.types import Message
 from rag.weights import Weights, converted, find_llm, hub_folder
@@ -72,8 +73,8 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _stream_from_thread(generate: Callable[[Callable[[str], bool]], None]) -> Generator[str]:
-    """Run a callback-driven generation in a thread and yield what it emits.
+def _stream_from_thread(generate: Callable[[Callable[[str], bool]], None], nice: int = 0) -> Generator[str]:
+    """Run a callback-driven generation in a thread of this niceness and yield what it emits.
 
     `generate` is given `emit(piece) -> go_on`; it must stop soon after `go_on` is False. Closing the generator
     makes `emit` return False and waits for the thread.
@@ -86,6 +87,7 @@ def _stream_from_thread(generate: Callable[[Callable[[str], bool]], None]) -> Ge
         return not stopped.is_set()
 
     def work() -> None:
+        give_way(nice)
         try:
             generate(emit)
             pieces.put(None)
@@ -123,6 +125,7 @@ class OpenVINOLLM:
         """Where the model that runs is; a repacked GGUF is `model.gguf` in it."""
         self.name, self.tuned = _named(weights, adapter), adapter is not None
         self._lock = threading.Lock()
+        self._nice = niceness()  # OpenVINO's own threads inherit it here; the one that calls it does as much as they
         cores = settings.cores
         self._pipeline = aside(lambda: openvino_genai.LLMPipeline(str(folder), "CPU", INFERENCE_NUM_THREADS=cores))
         self._tokenizer = self._pipeline.get_tokenizer()
@@ -154,7 +157,7 @@ class OpenVINOLLM:
             with self._lock:
                 self._pipeline.generate(prompt, self._config, _streamer(self._tokenizer, emit))
 
-        return _stream_from_thread(generate)
+        return _stream_from_thread(generate, self._nice)
 
 
 def _streamer(tokenizer: Any, emit: Callable[[str], bool]) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rag.aside import aside
-from rag.embed import TokenCounter, batches, padded
+from rag.embed import TokenCounter, batches, padded, rounded
 from rag.weights import converted, find_embedder
 
 States = npt.NDArray[np.float32]
@@ -23,8 +23,6 @@ States = npt.NDArray[np.float32]
 
 LONGEST = 256
 """Tokens, special ones included; the rest of a longer text is cut off."""
-MULTIPLE = 16
-"""Lengths are rounded up to one of these: OpenVINO compiles its kernels anew for every shape that it has not seen."""
 MIDDLE, LAST = 2, 5
 """The layers whose outputs are given, counted from 0."""
 NORM = "__module.encoder.encoder.layer.{}.output.LayerNorm/aten::layer_norm/Add"
@@ -99,20 +97,10 @@ class TokenEncoder:
         found: list[Encoded | None] = [None] * len(cut)
         with self._one_at_a_time:
             for rows in batches(order, self._cores):
-                self._queue.start_async(_batch([cut[row][0] for row in rows]), (cut, rows, found))
+                ids = [cut[row][0] for row in rows]
+                self._queue.start_async(padded(ids, rounded(max(map(len, ids)))), (cut, rows, found))
             self._queue.wait_all()
         return [encoded for encoded in found if encoded is not None]
-
-
-def rounded(length: int) -> int:
-    """A length as batches have it: few different shapes, for which kernels are there already."""
-    return -(-length // MULTIPLE) * MULTIPLE
-
-
-def _batch(texts: Sequence[Sequence[int]]) -> dict[str, npt.NDArray[np.int64]]:
-    batch = padded([list(ids) for ids in texts])
-    extra = rounded(batch["input_ids"].shape[1]) - batch["input_ids"].shape[1]
-    return {name: np.pad(array, ((0, 0), (0, extra))) for name, array in batch.items()}
 
 
 def _cut(encoding: Any) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:

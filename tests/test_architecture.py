@@ -30,6 +30,8 @@ LAYERS = {
     "rag.settings": 0,
     "rag.store.protocol": 0,
     "rag.aside": 0,
+    "rag.priority": 0,
+    "rag.together": 0,
     "rag.tracing": 1,
     "rag.weights": 1,
     "rag.tokens": 1,

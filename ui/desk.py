@@ -20,6 +20,7 @@ from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FootnoteError
 from rag.filter import Pairs
+from rag.priority import give_way
 from ui import wire
 from ui.workplace import Here, Run
 
@@ -70,6 +71,7 @@ class Job:
             self.stop()
 
     def _work(self, paths: Sequence[Path], prune: bool, metadata: Pairs) -> None:
+        give_way()
         try:
             for result in self._run.run(paths, prune, metadata):
                 self._lines.append(wire.result(result))

@@ -13,6 +13,7 @@ from contextlib import closing
 from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FootnoteError, SettingsError
+from rag.priority import give_way
 from rag.settings import Settings
 from rag.tracing import start_tracing, stop_tracing
 from rag.windows import Passage
@@ -72,9 +73,10 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _warm(rag: Rag) -> None:
     """Load what answers and what checks; a failure is shown to whoever asks, and logged here."""
+    give_way()
     try:
-        rag.llm.count_tokens("")
         rag.checker.check(["Ready."], [Passage("Ready.")])
+        rag.llm.count_tokens("")
     except FootnoteError as error:
         log.warning("not everything is ready: %s", error)
 

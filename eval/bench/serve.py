@@ -101,8 +101,9 @@ class _Load:
         self._threads: list[threading.Thread] = []
 
     def begin(self, searchers: int, askers: int) -> None:
-        kinds = ["search"] * searchers + ["ask"] * askers
-        self._threads = [threading.Thread(target=self._work, args=(kind,), daemon=True) for kind in kinds]
+        # Those that pause begin one by one: else all of them would ask in the same moment, again and again.
+        starts = [("search", self._pause * i / searchers) for i in range(searchers)] + [("ask", 0.0)] * askers
+        self._threads = [threading.Thread(target=self._work, args=each, daemon=True) for each in starts]
         for thread in self._threads:
             thread.start()
 
@@ -112,7 +113,8 @@ class _Load:
             thread.join()
         return self._asked
 
-    def _work(self, kind: str) -> None:
+    def _work(self, kind: str, after: float) -> None:
+        self._over.wait(after)
         with httpx.Client(base_url=self._url, timeout=300, trust_env=False) as client:
             while not self._over.is_set():
                 words = self._texts[next(self._number) * 7 % len(self._texts)].split()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import string
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,23 @@ def test_a_long_question_of_rare_words_is_embedded_too(of: dict[str, Embedder], 
 def test_a_short_question_is_embedded_like_a_passage(of: dict[str, Embedder]) -> None:
     embedder = of["openvino"]
     assert embedder.embed_query("Do whales eat krill?") @ embedder.embed(["Do whales eat krill?"])[0] > 0.99999
+
+
+@pytest.mark.slow
+def test_questions_that_come_at_once_are_embedded_like_one_alone(of: dict[str, Embedder]) -> None:
+    questions = [f"how many whales {'did they really see ' * (n % 5)}in {1900 + n}" for n in range(40)]
+    alone = np.stack([of["openvino-int8"].embed_query(question) for question in questions])
+    with ThreadPoolExecutor(20) as pool:
+        together = np.stack(list(pool.map(of["openvino-int8"].embed_query, questions)))
+    assert np.allclose(alone, together, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_question_does_not_wait_for_passages(of: dict[str, Embedder]) -> None:
+    embedder = of["openvino-int8"]
+    assert isinstance(embedder, OpenVINOEmbedder)
+    with embedder._one_at_a_time, ThreadPoolExecutor(1) as pool:  # as where batches of passages take all streams
+        assert pool.submit(embedder.embed_query, "whales").result(60).shape == (embedder.dim,)
 
 
 @pytest.mark.slow

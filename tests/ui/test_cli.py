@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from ingest.catalog import Catalog, Row
+from rag.priority import YIELDING
 from rag.settings import Settings
 from ui.cli import main
 
@@ -330,6 +332,12 @@ class Serving:
         assert process.returncode == code, err
         return json.loads(out)
 
+    def threads(self) -> list[tuple[int, int]]:
+        """Of each thread, the main one first: CPU time in ticks, and niceness."""
+        tasks = sorted(Path(f"/proc/{self.process.pid}/task").iterdir(), key=lambda task: int(task.name))
+        fields = [(task / "stat").read_text().rpartition(")")[2].split() for task in tasks]
+        return [(int(each[11]) + int(each[12]), int(each[16])) for each in fields]
+
     def passages(self) -> int:
         answer = httpx.get(f"{self.url}/healthz", timeout=30)
         return int(answer.json()["passages"])
@@ -345,7 +353,7 @@ def serving(real_settings: Settings) -> Iterator[Serving]:
 
 @pytest.mark.slow
 def test_work_is_handed_to_the_process_that_serves(serving: Serving, corpus: Path) -> None:
-    """Ingesting, removing and stopping beside a chat that goes on answering."""
+    """Ingesting, removing and stopping beside a chat that goes on answering, and gives way to what searches."""
     ingested = serving.run("ingest", str(corpus), code=3)
     assert ingested["files"] == {"seen": 3, "indexed": 2, "unchanged": 0, "removed": 0, "failed": 1}
     assert Path(ingested["quarantine"]).is_file()
@@ -356,6 +364,10 @@ def test_work_is_handed_to_the_process_that_serves(serving: Serving, corpus: Pat
     answered = serving.run("ask", "How much is the monthly rent?")
     assert answered["hits"][0]["doc"].endswith("lease.md")
     assert answered["sentences"]
+    if sys.platform == "linux":
+        (_, first), *others = serving.threads()
+        _, busiest = max(others)
+        assert (first, busiest) == (os.nice(0), os.nice(0) + YIELDING)
     assert serving.run("remove", "lease.md")["removed"] == [str(corpus / "lease.md")]
 
     for number in range(60):

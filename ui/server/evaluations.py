@@ -26,6 +26,7 @@ from eval.corpus import open_corpus
 from eval.run import Finished, Run, made_with
 from rag.answer import Rag
 from rag.errors import EvalError, FootnoteError
+from rag.priority import give_way
 from ui.server.evalsets import Sets
 from ui.server.queued import Queued, Stopped
 from ui.server.runlist import Figure, Listed, NoSuchEvaluation, Order, Runs
@@ -292,6 +293,7 @@ class Evaluations:
         return id_
 
     def _work(self, live: _Live, data: QASet) -> None:
+        give_way()
         try:
             self._measure(live, data)
         except Stopped:

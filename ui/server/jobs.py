@@ -28,6 +28,7 @@ from ingest.results import FileResult, Summary
 from ingest.writer import path_of
 from rag.errors import FootnoteError, IngestError
 from rag.filter import Pairs
+from rag.priority import give_way
 from rag.settings import Settings
 from ui import records
 from ui.server.joblist import KEPT, Job, JobConflict, JobList, Kind, NoSuchJob, State, now
@@ -267,6 +268,7 @@ class Jobs:
 
     def _work(self) -> None:
         """Until the end, whatever happens; one process of this home at a time works on a collection's jobs."""
+        give_way()
         alone = FileLock(self._settings.home / f"jobs.{self.collection}.lock", timeout=0, thread_local=False)
         while not self._closing.is_set():
             try:
