@@ -27,6 +27,9 @@ RETRIEVAL, MODEL, CHECKER = "retrieval", "model", "checker"
 """Who declined: no passage was close enough; the model said so, or nothing; all that it wrote was unsupported."""
 TEXTS: Mapping[str, Metric] = {"em": exact, "f1": token_f1, "contains": contains}
 """What is compared with the references, word by word."""
+OF_HELD = ("contains", "over_refusal")
+"""Counted once more over the questions whose reference stands, word for word, in a passage that the model was given:
+where it does not, there may be nothing to find, though the document is the right one."""
 OF_ORACLE = (*TEXTS, "correct", "over_refusal", "faithfulness")
 RIGHT = (CORRECT, RIGHTLY_DECLINED)
 EXAMPLES = 5
@@ -66,6 +69,10 @@ def _scored(answer: Mapping[str, Any], by: str) -> dict[str, float]:
     found["wrong_answer_rate"] = float(became in (WRONG, FAILED))
     if "em" in seen:
         found["over_refusal"] = float(became == DECLINED)
+        if "held" in answer:
+            found["context_recall"] = float(answer["held"])
+        if answer.get("held"):
+            found |= {f"held_{name}": found[name] for name in OF_HELD}
     if tally := _tally(answer, by):
         found["faithfulness"] = tally[0] / tally[1]
     return found

@@ -209,6 +209,7 @@ def _as_record(question: Question, given: _Given, min_support: float) -> dict[st
         for each in part
     ]
     written = " ".join(str(each["text"]) for each in sentences)
+    held = any(best(TEXTS["contains"], hit.chunk.text, question.answers) for hit in answer.hits)
     return {
         "text": answer.text,
         "said": given.said,
@@ -216,16 +217,18 @@ def _as_record(question: Question, given: _Given, min_support: float) -> dict[st
         "declined_by": by,
         "sentences": sentences,
         "hits": [hit.chunk.doc for hit in answer.hits],
+        **({"held": held} if question.answerable else {}),
         ALONE: None if by == RETRIEVAL else _seen(question, written, by == MODEL),
         SHOWN: _seen(question, answer.text, answer.abstained),
     }
 
 
 def _failed(question: Question) -> dict[str, Any]:
-    """Wrong in every respect: one sentence that nothing supports."""
+    """Wrong in every respect: one sentence that nothing supports, though the passages held the answer."""
     seen = {"outcome": FAILED, **(dict.fromkeys(TEXTS, 0.0) if question.answerable else {})}
     said = {"text": "", "support": 0.0, "checkable": True, "supported": False, "shown": True}
-    return {"declined_by": "", "sentences": [said], "hits": [], ALONE: seen, SHOWN: seen}
+    held = {"held": True} if question.answerable else {}
+    return {"declined_by": "", "sentences": [said], "hits": [], **held, ALONE: seen, SHOWN: seen}
 
 
 def _times(given: _Given) -> dict[str, Any]:

@@ -22,8 +22,8 @@ PARTS = {"train": "to learn from:", "validation": "to measure on:"}
 STAGES = {"first_token": "first token", "total": "answer"}
 METRICS = (
     "correct", "contains", "f1", "em", "faithfulness", "answer_rate", "wrong_answer_rate", "declines", "over_refusal",
-    "balanced_abstention", "tokens", "oracle_correct", "oracle_contains", "oracle_f1", "oracle_em",
-    "oracle_faithfulness", "oracle_over_refusal",
+    "balanced_abstention", "context_recall", "held_contains", "held_over_refusal", "tokens", "oracle_correct",
+    "oracle_contains", "oracle_f1", "oracle_em", "oracle_faithfulness", "oracle_over_refusal",
 )  # fmt: skip
 
 

@@ -129,6 +129,20 @@ def test_who_declined_is_told_apart(compare: Comparison) -> None:
     assert [each["id"] for each in found["examples"]["declined_in_vain"]] == ["q1", "q2"]
 
 
+def test_what_the_passages_hold_is_counted_apart(compare: Comparison) -> None:
+    """Nobody can find what stands in no passage, and it is right to decline then."""
+    elsewhere = Question(id="q4", question="Who owns the flat?", answers=("Ada Lovelace",), relevant=("lease.md",))
+    found = compare(
+        Writer("guesser", INVENTED), Writer("shy", {**RIGHT, "Aurora": ABSTENTION}), (RENT, AURORA, elsewhere)
+    )
+    tuned = values(found, "tuned alone")
+    assert tuned["context_recall"] == pytest.approx(2 / 3)
+    assert (tuned["over_refusal"], tuned["held_over_refusal"]) == (pytest.approx(1 / 3), 1 / 2)
+    assert (tuned["contains"], tuned["held_contains"]) == (pytest.approx(1 / 3), 1 / 2)
+    assert found["metrics"]["tuned alone"]["held_contains"]["n"] == 2
+    assert [each["answers"][TUNED][RETRIEVED]["held"] for each in found["records"]] == [True, True, False]
+
+
 def test_a_model_that_was_not_asked_is_not_judged_alone(compare: Comparison) -> None:
     base, tuned = Writer("guesser", INVENTED), Writer("reader", RIGHT)
     found = compare(base, tuned, min_relevance=1.0)
