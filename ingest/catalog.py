@@ -196,6 +196,11 @@ class Catalog:
         """Forget a document; nothing happens where it is not known."""
         self._execute("DELETE FROM documents WHERE collection = ? AND doc = ?", collection, plain(doc))
 
+    def forget(self, collection: str) -> None:
+        """Forget all documents of a collection, and of what is built to take its place (`NAME@...`)."""
+        name = "substr(collection, 1, instr(collection, '@') - 1)"
+        self._execute(f"DELETE FROM documents WHERE ? IN (collection, {name})", collection)  # noqa: S608
+
     def move(self, source: str, target: str) -> None:
         """Make one collection's rows those of another, which loses the ones it had; all or none."""
         with self._transaction() as connection:

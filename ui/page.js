@@ -149,14 +149,26 @@
 
   // Every collection has a page of its own; the choice at the top leads from one to the other.
   async function go(choice) {
-    if (choice.value !== "+") { window.location.href = choice.value; return; }
-    const here = [...choice.options].find((each) => each.defaultSelected), { up } = choice.selectedOptions[0].dataset;
+    const { value } = choice, { up } = choice.selectedOptions[0].dataset;
+    if (value !== "+" && value !== "-") { window.location.href = value; return; }
+    const here = [...choice.options].find((each) => each.defaultSelected);
     choice.value = here.value;
+    if (value === "-") { discard(here.text, up); return; }
     const name = (window.prompt("Name of the new collection: letters, digits, . _ and -") || "").trim();
     if (!name) return;
     const body = JSON.stringify({ name }), headers = { "Content-Type": "application/json" };
     const response = await fetch("api/v1/collections", { method: "POST", body, headers });
     if (response.ok) window.location.href = `${up}c/${name}/`;
+    else window.alert(await told(response));
+  }
+
+  async function discard(name, up) {
+    const what = `The collection "${name}" goes with its documents, uploads and conversations. This cannot be undone.`;
+    const typed = window.prompt(`${what}\nType its name to delete it:`);
+    if (typed === null) return;
+    if (typed.trim() !== name) { window.alert(`"${typed}" is not its name; nothing was deleted.`); return; }
+    const response = await fetch(`${up}api/v1/collections/${name}`, { method: "DELETE" });
+    if (response.ok) window.location.href = up;
     else window.alert(await told(response));
   }
 

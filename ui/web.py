@@ -19,7 +19,7 @@ from ui.server.collections import Collections, below
 from ui.server.served import Served
 
 TITLE = "Footnote"
-NEW = "+"
+NEW, DELETE = "+", "-"
 """What is chosen to make a collection. No collection's address."""
 FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Ubuntu", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace"]
@@ -83,6 +83,8 @@ def _choice(served: Served, collections: Collections, request: gr.Request) -> st
     ]
     if is_editor(request):
         options.append(f'<option value="{NEW}" data-up="{up}">New collection …</option>')
+        if here != first:
+            options.append(f'<option value="{DELETE}" data-up="{up}">Delete this collection …</option>')
     return f'<select id="fn-collection" aria-label="Collection">{"".join(options)}</select>'
 
 

@@ -21,7 +21,7 @@ from rag.store.points import INDEXED, identity
 from rag.store.protocol import BM25, DENSE
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient
+    from qdrant_client import QdrantClient, models
 
 PREFIX = "footnote-"
 RECORD = "footnote"
@@ -80,9 +80,8 @@ class Collections:
         """
         live = self.live() or ""
         if live == self.name:
-            raise StoreMismatch(
-                f"{self.name} is a collection of another program or of an old version, so no index can take its "
-                f"place: remove {self.name} from the server, or choose another --collection"
+            raise self._not_ours(
+                f"can have no other take its place: remove {self.name} from the server, or choose another --collection"
             )
         record = identity(dim, embedder_id) | {"label": label, "replaces": live}
         self._remove(keep=self._named(record))
@@ -96,6 +95,27 @@ class Collections:
     def discard_beside(self) -> None:
         """Remove what is built beside the live collection, and what was left of earlier ones."""
         self._remove(keep="")
+
+    def discard(self) -> None:
+        """Remove the index, and what is built beside it. Nothing happens where there is none.
+
+        Raises:
+            StoreMismatch: the collection is another program's.
+        """
+        live = self.live()
+        if live == self.name:
+            raise self._not_ours(f"is not removed: remove {self.name} from the server")
+        if live is not None:
+            self._client.update_collection_aliases([self._unpointed()])
+        self._remove(keep="")
+
+    def _not_ours(self, so: str) -> StoreMismatch:
+        return StoreMismatch(f"{self.name} is a collection of another program or of an old version, so it {so}")
+
+    def _unpointed(self) -> models.DeleteAliasOperation:
+        from qdrant_client import models
+
+        return models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self.name))
 
     def _create(self, dim: int, record: Mapping[str, Any]) -> str:
         from qdrant_client import models
@@ -128,8 +148,7 @@ class Collections:
         made = models.CreateAlias(collection_name=collection, alias_name=self.name)
         steps: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=made)]
         if self.live() is not None:
-            gone = models.DeleteAlias(alias_name=self.name)
-            steps.insert(0, models.DeleteAliasOperation(delete_alias=gone))
+            steps.insert(0, self._unpointed())
         self._client.update_collection_aliases(steps)
 
     def _remove(self, keep: str) -> None:

@@ -112,6 +112,19 @@ def discard_beside(settings: Settings) -> None:
         discard(directory)
 
 
+def discard_index(settings: Settings) -> None:
+    """Remove the collection's index, and what is built beside it. Raises StoreLocked, StoreError."""
+    if settings.qdrant_url:
+        with _on_server(settings) as collections:
+            collections.discard()
+        return
+    from rag.store.edge import discard
+
+    discard_beside(settings)
+    if index_directory(settings).exists():
+        discard(index_directory(settings))
+
+
 def beside_label(settings: Settings) -> str:
     """The label of the index that is built beside the live one; empty where there is none. Opens nothing."""
     if settings.qdrant_url:

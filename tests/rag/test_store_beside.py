@@ -21,6 +21,7 @@ from rag.store.edge import EdgeStore
 from rag.store.opening import (
     beside_label,
     discard_beside,
+    discard_index,
     index_directory,
     index_identity,
     open_store,
@@ -118,6 +119,21 @@ def test_building_goes_on_under_the_same_label_and_begins_anew_under_another(
 def test_discarding_what_is_not_there_is_fine_and_touches_nothing(settings: Settings) -> None:
     discard_beside(settings)
     assert not settings.home.exists()
+
+
+def test_an_index_is_discarded_with_what_is_built_beside_it(settings: Settings, embedder: WordCountEmbedder) -> None:
+    discard_index(settings)
+    assert not settings.home.exists()
+    with closing(open_store(settings, embedder, create=True)) as store:
+        store.upsert([item(1)])
+        with pytest.raises(StoreLocked):
+            discard_index(settings)
+        assert store.count() == 1
+    open_store(settings, embedder, beside="a").close()
+    discard_index(settings)
+    assert (index_identity(settings), beside_label(settings)) == (None, "")
+    with closing(open_store(settings, embedder, create=True)) as store:
+        assert store.count() == 0
 
 
 def test_what_another_process_builds_is_not_discarded(settings: Settings, embedder: WordCountEmbedder) -> None:
@@ -286,6 +302,22 @@ def test_on_a_server_building_goes_on_or_begins_anew_and_can_be_discarded() -> N
             assert found.beside_label() == ""
         assert len(names(client)) == 1
         assert open_().ids() == ids(1)
+
+
+def test_on_a_server_an_index_is_discarded_and_no_other() -> None:
+    with on_server() as (client, open_):
+        open_().upsert([item(1)])
+        open_(label="a").upsert([item(2)])
+        ServerStore.connect(":memory:", "", 5, "papers-2", DIM, "e", True, client)
+        with collections(":memory:", "", 5, "papers", client) as found:
+            found.discard()
+            assert found.names() == ["papers-2"]
+            found.discard()
+        assert len(names(client)) == 1
+        client.create_collection("footnote-papers", vectors_config={})
+        with pytest.raises(StoreMismatch, match="another program"), collections("", "", 5, "papers", client) as found:
+            found.discard()
+        assert len(names(client)) == 2
 
 
 def test_on_a_server_what_a_killed_process_left_is_not_taken_for_what_is_built() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,61 @@ def test_a_name_is_taken_once(api: TestClient) -> None:
         assert name in response.json()["error"]
 
 
+def test_a_deleted_one_leaves_nothing_and_can_be_made_again(
+    api: TestClient, catalog: Catalog, settings: Settings
+) -> None:
+    make(api, "contracts")
+    make(api, "contracts-2")
+    for at, text in (("/c/contracts", "The deposit is 1800 euros."), ("/c/contracts-2", "The fee is 70 euros.")):
+        bring(api, at, "b.md", f"# Money\n\n{text}\n")
+        api.post(f"{at}/api/v1/ask", json={"question": "How many euros?", "conversation": "new"})
+    bring(api, "/c/contracts", "broken.pdf", "%PDF-1.7 no more than this")
+    assert (settings.home / "quarantine" / "contracts.jsonl").is_file()
+
+    assert api.delete("/api/v1/collections/contracts").status_code == 204
+    assert indexes(settings) == ["contracts-2", "default"]
+    assert [row["name"] for row in api.get("/api/v1/collections").json()["collections"]] == ["contracts-2", "default"]
+    assert api.get("/c/contracts/api/v1/documents").status_code == 404
+    assert catalog.rows("contracts") == []
+    assert not (settings.home / "uploads" / "contracts").exists()
+    assert not (settings.home / "quarantine" / "contracts.jsonl").exists()
+    assert [path for path in settings.home.rglob("*") if path.is_file() and b"1800 euros" in path.read_bytes()] == []
+
+    make(api, "contracts")
+    assert api.get("/c/contracts/api/v1/jobs").json()["jobs"] == []
+    assert api.get("/c/contracts/api/v1/conversations").json()["conversations"] == []
+    assert found(api, "/c/contracts", "deposit euros") == []
+    assert any("70" in text for text in found(api, "/c/contracts-2", "fee euros"))
+    assert len(api.get("/c/contracts-2/api/v1/conversations").json()["conversations"]) == 1
+
+
+def test_what_goes_on_in_one_is_stopped_when_it_is_deleted(api: TestClient) -> None:
+    make(api, "contracts")
+    many = [("files", (f"{number}.md", f"# {number}\n\nText number {number}.\n".encode())) for number in range(300)]
+    api.post("/c/contracts/api/v1/documents", files=many).raise_for_status()
+    until(lambda: api.get("/c/contracts/healthz").json()["passages"] > 0)
+    assert api.delete("/c/contracts/api/v1/collections/contracts").status_code == 204
+    assert [row["name"] for row in api.get("/api/v1/collections").json()["collections"]] == ["default"]
+
+
+def test_what_cannot_be_deleted_is_as_it_was(
+    api: TestClient, settings: Settings, catalog: Catalog, embedder: WordCountEmbedder
+) -> None:
+    from rag.store.opening import open_store
+
+    for name, status in (("default", 409), ("nothing", 404), ("..", 404), ("%2e%2e", 404)):
+        response = api.delete(f"/api/v1/collections/{name}")
+        assert response.status_code in (status, 405), name
+    other = settings.model_copy(update={"collection": "taken"})
+    with closing(open_store(other, embedder, create=True)):
+        response = api.delete("/api/v1/collections/taken")
+        assert response.status_code == 503
+        assert "is in use by" in response.json()["error"]
+    assert indexes(settings) == ["default", "taken"]
+    assert len(catalog.rows("default")) == 1
+    assert api.delete("/api/v1/collections/taken").status_code == 204  # though this server never opened it
+
+
 def test_the_first_one_has_one_address(api: TestClient) -> None:
     response = api.post("/c/default/api/v1/search?x=1", json={"question": "rent"}, follow_redirects=False)
     assert response.status_code == 307
@@ -169,6 +225,7 @@ def test_roles_hold_below_every_address(open_rag: OpenRag, catalog: Catalog) -> 
         assert client.get("/c/default/api/v1/documents").status_code == 401
         assert client.get("/c/other/healthz", follow_redirects=False).status_code == 303  # nothing opened for strangers
         assert client.post("/api/v1/collections", json={"name": "x"}, headers=reader).status_code == 403
+        assert client.delete("/api/v1/collections/x", headers=reader).status_code == 403
         for at in ("", "/c/other"):
             assert client.get(f"{at}/metrics", headers=reader).status_code == 403
             refused = client.post(f"{at}/api/v1/documents", files={"files": ("b.md", b"x")}, headers=reader)

@@ -28,7 +28,7 @@ def answered(person: Person, name: str | None = None) -> None:
     person.page.once("dialog", lambda dialog: dialog.dismiss() if name is None else dialog.accept(name))
 
 
-def test_a_collection_is_made_filled_asked_and_left_again(person: Person, tmp_path: Path) -> None:
+def test_a_collection_is_made_filled_asked_left_and_deleted_again(person: Person, tmp_path: Path) -> None:
     page = person.page
     answered(person)
     page.select_option("#fn-collection", "+")
@@ -50,6 +50,18 @@ def test_a_collection_is_made_filled_asked_and_left_again(person: Person, tmp_pa
     page.wait_for_selector("#fn-question textarea")
     person.ask("What is the monthly rent of the flat?", f"{DONE} .fn-notes")
     assert "lease.md" in person.text("#fn-sources")
+    assert "Delete this collection" not in person.text("#fn-collection")
+    page.select_option("#fn-collection", label="contracts")
+    page.wait_for_url("**/c/contracts/")
+    page.wait_for_selector("#fn-question textarea")
+    answered(person)
+    page.select_option("#fn-collection", "-")
+    assert page.locator("#fn-collection").evaluate("each => each.selectedOptions[0].text") == "contracts"
+    answered(person, "contracts")
+    page.select_option("#fn-collection", "-")
+    page.wait_for_url(lambda url: "/c/" not in url)
+    page.wait_for_selector("#fn-question textarea")
+    assert "contracts" not in person.text("#fn-collection")
     assert person.hosts == {"127.0.0.1"}
 
 

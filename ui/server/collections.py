@@ -19,13 +19,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ingest import quarantine
 from rag.errors import FootnoteError
 from rag.settings import COLLECTION_NAME
-from rag.store.opening import index_identity, indexes
+from rag.store.opening import discard_index, index_identity, indexes
 from ui.desk import Desk
 from ui.server.access import COLLECTIONS
 from ui.server.problems import PROBLEMS, Problem, status_of, told
 from ui.server.served import Served
+from ui.server.uploads import Uploads
 
 
 class NoSuchCollection(FootnoteError):
@@ -36,6 +38,12 @@ class NoSuchCollection(FootnoteError):
 
 class CollectionExists(FootnoteError):
     """There is a collection by a name that a new one was to have."""
+
+    status = 409
+
+
+class FirstCollection(FootnoteError):
+    """The one that the server was started with is to be deleted."""
 
     status = 409
 
@@ -104,6 +112,45 @@ class Collections:
             raise CollectionExists(f"there is a collection {name!r} already; choose another name")
         await self._app(name, create=True)
 
+    async def delete(self, name: str) -> None:
+        """Remove one with its documents, uploads, jobs and conversations. What goes on in it is stopped.
+
+        Killed on the way, it is there still, without some of that, and can be deleted again.
+
+        Raises:
+            FirstCollection: this server was started with it.
+            NoSuchCollection: there is none by this name.
+            StoreLocked: another process has it open; nothing happened.
+            FootnoteError: something of it cannot be removed.
+        """
+        if name == self.first.collection:
+            raise FirstCollection(
+                f"the server was started with {name!r}; start it with another --collection to delete this one"
+            )
+        async with self._opening:
+            await run_in_threadpool(self._check_there, name)
+            app = self._apps.pop(name, None)
+            await run_in_threadpool(self._deleted, name, app.state.served if app else None)
+
+    def _deleted(self, name: str, served: Served | None) -> None:
+        first = self.first
+        settings = first.settings.model_copy(update={"collection": name})
+        if served is not None:
+            served.stop()
+            served.close()
+            served.rag.close()
+        discard_index(settings)
+        first.catalog.forget(name)
+        first.jobs.forget(name)
+        first.conversations.forget(name)
+        Uploads(settings.home, name).clear()
+        quarantine.write(settings, first.catalog)
+
+    def _check_there(self, name: str) -> None:
+        names = self.names()
+        if name not in names or not re.fullmatch(COLLECTION_NAME, name):
+            raise NoSuchCollection(f"no collection {name!r}; there are: {', '.join(names)}")
+
     def close(self) -> None:
         """Let go of all of them, once nothing is asked any more."""
         for each in self.served:
@@ -154,9 +201,9 @@ class Collections:
             return self._apps[name]
 
     def _opened(self, name: str, create: bool) -> Served:
-        first, unknown = self.first, not re.fullmatch(COLLECTION_NAME, name)
-        if unknown or not (create or name in self.names()):
-            raise NoSuchCollection(f"no collection {name!r}; there are: {', '.join(self.names())}")
+        first = self.first
+        if not create:
+            self._check_there(name)
         settings = first.settings.model_copy(update={"collection": name})
         # One with documents and no index is made anew like any other; its documents are ingested again.
         missing = create or index_identity(settings) is None
@@ -188,6 +235,16 @@ def router(collections: Collections) -> APIRouter:
         """A new collection, without documents."""
         await collections.make(body.name)
         return _row(collections, body.name)
+
+    @routes.delete(
+        "/collections/{name}", status_code=204, responses={code: {"model": Problem} for code in (404, 409, 422)}
+    )
+    async def delete_collection(name: str) -> None:
+        """Delete a collection with its documents, uploads, jobs and conversations; feedback and evaluations stay.
+
+        What goes on in it is stopped. The one that the server was started with cannot be deleted.
+        """
+        await collections.delete(name)
 
     return routes
 

@@ -219,6 +219,10 @@ class Conversations:
         """Forget all conversations of an owner about a collection; returns how many there were."""
         return self._forget("owner = ? AND collection = ?", owner, collection)
 
+    def forget(self, collection: str) -> None:
+        """Forget all conversations about a collection, whoever had them."""
+        self._forget("collection = ?", collection)
+
     def close(self) -> None:
         """Let go of the file. The store cannot be used after that."""
         with self._lock:

@@ -190,6 +190,10 @@ class JobList:
         change = "UPDATE jobs SET state = 'waiting', started = '' WHERE collection = ? AND state = 'running'"
         self._execute(change, collection)
 
+    def forget(self, collection: str) -> None:
+        """Remove all jobs of a collection."""
+        self._execute("DELETE FROM jobs WHERE collection = ?", collection)
+
     def close(self) -> None:
         """Let go of the file. The list cannot be used after that."""
         with self._lock:

@@ -135,6 +135,11 @@ class Jobs:
         """Other collections of this home with jobs that wait, or that were cut short."""
         return [name for name in self._list.unfinished() if name != self.collection]
 
+    def forget(self, collection: str) -> None:
+        """Remove all jobs of another collection, which nobody works on any more."""
+        self._list.forget(collection)
+        (self._settings.home / f"jobs.{collection}.lock").unlink(missing_ok=True)
+
     def ingest(self, paths: Sequence[Path], prune: bool = False, metadata: Pairs = (), who: str = "") -> Job:
         """A new job that ingests files and folders; see `ingest.pipeline.Ingestion.run`."""
         return self._add("ingest", [str(absolute(path)) for path in paths], prune, metadata, who)

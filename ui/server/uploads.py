@@ -182,6 +182,11 @@ class Uploads:
                 for folder in path.parents[: len(path.relative_to(self.root).parts) - 1]:
                     folder.rmdir()
 
+    def clear(self) -> None:
+        """Delete all files that were uploaded. Raises IngestError: one cannot be."""
+        with self._explained(), suppress(FileNotFoundError):
+            shutil.rmtree(self.root)
+
     @contextmanager
     def _arriving(self) -> Iterator[Path]:
         """A folder for files that are on their way; gone in the end, however that comes."""
@@ -231,7 +236,7 @@ class Uploads:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull("the disk is full; free some space, and upload again") from error
             raise IngestError(
-                f"the upload cannot be kept in {self.root}: {error.strerror or error}; check the folder's rights"
+                f"the uploads in {self.root} cannot be changed: {error.strerror or error}; check the folder's rights"
             ) from error
 
 
