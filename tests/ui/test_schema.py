@@ -50,11 +50,13 @@ CHANGING = [
     "POST /api/v1/jobs/{job_id}/stop",
     "POST /api/v1/jobs/{job_id}/retry",
     "POST /api/v1/collections",
+    "DELETE /api/v1/collections/{name}",
     "POST /api/v1/evaluations",
     "POST /api/v1/evaluations/{evaluation}/stop",
 ]
 """Everything but reading: each on a server of its own."""
 REMOVAL, STOP = "DELETE /api/v1/documents/{doc_id}", "POST /api/v1/jobs/{job_id}/stop"
+DELETION = "DELETE /api/v1/collections/{name}"
 OPEN = {"/healthz", "/readyz"}
 """What is told to everybody."""
 CHECKS = [
@@ -130,8 +132,12 @@ class House:
             "metadata": ["project=Aurora"],
             "evaluation": self.evaluated(),
             "set": SET,
-            "name": "footnote",
+            "name": self.collection(api) if label == DELETION else "footnote",
         }
+
+    def collection(self, api: TestClient) -> str:
+        """Another collection."""
+        return str(api.post("/api/v1/collections", json={"name": "spare"}).json()["name"])
 
     def evaluated(self) -> str:
         """An evaluation that is finished."""
