@@ -23,7 +23,6 @@ from rag.filter import Filter
 from rag.llm import LLM
 from rag.models import Models
 from rag.prompt import ABSTENTION, build
-from rag.rerank import open_reranker
 from rag.retrieve import Retriever
 from rag.rewrite import Rewriter
 from rag.settings import Settings, Strictness
@@ -57,8 +56,8 @@ class Rag:
     ) -> None:
         """`models` are those of another collection; else what is not given is loaded on first use."""
         self.settings, self.embedder, self.store = settings, embedder, store
-        self._retriever = Retriever(store, embedder, settings, open_reranker(settings))
         self.models = models or Models(settings, llm, checker)
+        self._retriever = Retriever(store, embedder, settings, self.models.reranker)
         self._rewriter = Rewriter(settings, lambda: self.llm)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The language model and the checker, loaded when they are first used, and shared by whoever answers with them.
+"""The models beside the embedder, loaded when they are first used, and shared by whoever answers with them.
 
 Knows nothing about what is asked.
 """
@@ -8,16 +8,19 @@ from __future__ import annotations
 from threading import Lock
 
 from rag.llm import LLM, open_llm
+from rag.rerank import Reranker, open_reranker
 from rag.settings import Settings
 from rag.verify import Checker, open_checker
 
 
 class Models:
-    """What writes answers and what checks them. Safe to use from several threads."""
+    """What writes answers, what checks them, and what orders passages anew. Safe to use from several threads."""
 
     def __init__(self, settings: Settings, llm: LLM | None = None, checker: Checker | None = None) -> None:
-        """What is given is loaded already."""
+        """What is given is loaded already. Raises WeightsError: the reranker's weights are not on this machine."""
         self._settings, self._llm, self._checker, self._loading = settings, llm, checker, Lock()
+        self.reranker: Reranker | None = open_reranker(settings)
+        """None where the settings name none."""
 
     @property
     def llm(self) -> LLM:
@@ -34,6 +37,10 @@ class Models:
             if self._checker is None:
                 self._checker = open_checker(self._settings)
             return self._checker
+
+    def load(self) -> None:
+        """Load what writes answers and what checks them. Raises LLMError, WeightsError: it cannot be."""
+        _ = self.llm, self.checker
 
     @property
     def missing(self) -> tuple[str, ...]:

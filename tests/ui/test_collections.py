@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event as Flag
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -19,6 +21,8 @@ from ui import wire
 from ui.api import create_app
 from ui.desk import Desk
 from ui.server.joblist import Job, JobList, now
+from ui.server.queued import Queued
+from ui.server.turns import Turns
 from ui.server.users import Users
 
 HOST = "http://127.0.0.1:7860"
@@ -90,6 +94,25 @@ def test_one_model_answers_for_all_of_them(api: TestClient, llm: ParrotLLM) -> N
     assert answer["model"] == llm.name
     served = api.app.state.collections.served  # type: ignore[attr-defined]
     assert served[0].answers.turns is served[1].answers.turns  # one question at a time, whichever is asked
+
+
+def test_one_reranker_orders_passages_for_all_of_them_and_for_evaluations(
+    open_rag: OpenRag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Backwards:
+        """Likes shorter passages better."""
+
+        def scores(self, question: str, texts: list[str]) -> Any:
+            return np.array([-float(len(text)) for text in texts])
+
+    opened: list[Backwards] = []
+    monkeypatch.setattr("rag.models.open_reranker", lambda settings: opened.append(Backwards()) or opened[-1])
+    rag = open_rag({"a.md": "# Rent\n\nThe monthly rent of the flat is 900 euros.\n", "b.md": "# R\n\nRent.\n"})
+    assert rag.search("monthly rent of the flat", 2)[0].chunk.text.endswith("Rent.")
+    measured = Queued(rag, rag.store, Turns(5), Flag())
+    assert measured.search("monthly rent of the flat", 2) == rag.search("monthly rent of the flat", 2)
+    rag.beside(rag.settings.model_copy(update={"collection": "contracts"}), create=True).close()
+    assert len(opened) == 1
 
 
 def test_conversations_belong_to_their_collection(api: TestClient) -> None:

@@ -44,7 +44,8 @@ class Queued(Rag):
         Raises:
             FootnoteError: a model cannot be loaded.
         """
-        super().__init__(rag.settings, rag.embedder, store, rag.llm, rag.checker)
+        rag.models.load()
+        super().__init__(rag.settings, rag.embedder, store, models=rag.models)
         self._turns, self._stopping = turns, stopping
 
     def stream(
