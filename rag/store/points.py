@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -159,8 +158,9 @@ def settled(search: Search, systems: Iterable[str], limit: int) -> Candidates:
 def compared(ids: Sequence[str], vectors: Mapping[str, Sequence[float]], bm25: Ranking, dim: int) -> Compared:
     """The chunks that are there, in this order, with what was found of them."""
     there, scores = [id_ for id_ in ids if id_ in vectors], dict(bm25)
-    # numpy takes twice as long to read a list of lists.
-    numbers = struct.pack(f"{len(there) * dim}f", *chain.from_iterable(vectors[id_] for id_ in there))
+    # numpy takes three times as long to read a list of lists.
+    row = struct.Struct(f"{dim}f")
+    numbers = b"".join([row.pack(*vectors[id_]) for id_ in there])
     rows = np.frombuffer(numbers, dtype=np.float32).reshape(len(there), dim)
     return Compared(there, rows, np.array([scores.get(id_, 0.0) for id_ in there]))
 
