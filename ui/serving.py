@@ -73,10 +73,10 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _warm(rag: Rag) -> None:
     """Load what answers and what checks; a failure is shown to whoever asks, and logged here."""
-    give_way()
+    give_way()  # first of all: what a question that comes sooner would load itself would not give way
     try:
-        rag.checker.check(["Ready."], [Passage("Ready.")])
         rag.llm.count_tokens("")
+        rag.checker.check(["Ready."], [Passage("Ready.")])
     except FootnoteError as error:
         log.warning("not everything is ready: %s", error)
 

@@ -115,7 +115,7 @@ class Collections:
     async def delete(self, name: str) -> None:
         """Remove one with its documents, uploads, jobs and conversations. What goes on in it is stopped.
 
-        Killed on the way, it is there still, without some of that, and can be deleted again.
+        Killed on the way, one with documents is listed still, without some of that, and can be deleted again.
 
         Raises:
             FirstCollection: this server was started with it.
@@ -139,11 +139,11 @@ class Collections:
             served.stop()
             served.close()
             served.rag.close()
-        discard_index(settings)
-        first.catalog.forget(name)
+        discard_index(settings)  # first, since it may be in use elsewhere
+        Uploads(settings.home, name).clear()
         first.jobs.forget(name)
         first.conversations.forget(name)
-        Uploads(settings.home, name).clear()
+        first.catalog.forget(name)  # last, since its documents are what it is listed by
         quarantine.write(settings, first.catalog)
 
     def _check_there(self, name: str) -> None:
