@@ -213,6 +213,20 @@ def test_the_window_is_what_the_model_says(tmp_path: Path) -> None:
     assert TransformersEmbedder(find_embedder(str(silent))).window == 512
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["openvino", "sentence-transformers"])
+def test_questions_and_passages_have_the_prompts_that_the_model_names(
+    of: dict[str, Embedder], real_settings: Settings, tmp_path: Path, backend: str
+) -> None:
+    prompts = {"query": "query: ", "document": "passage: "}
+    folder = bundled_copy(tmp_path / "prompted", config_sentence_transformers={"prompts": prompts})
+    changes = {"embed_model": str(folder), "embed_backend": backend}
+    prompted = open_embedder(real_settings.model_copy(update=changes))
+    plain = of[backend].embed(["query: whales", "passage: whales"])
+    assert np.allclose(prompted.embed_query("whales"), plain[0], atol=1e-5)
+    assert np.allclose(prompted.embed(["whales"])[0], plain[1], atol=1e-5)
+
+
 def test_a_directory_in_another_layout_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "config.json").write_text("{}")
