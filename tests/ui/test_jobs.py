@@ -26,7 +26,7 @@ from tests.ui.held import HeldEmbedder, open_held
 from ui.desk import Desk
 from ui.server.joblist import KEPT, Job, JobConflict, JobList, NoSuchJob, now
 from ui.server.jobs import Jobs, Removal
-from ui.server.jobwatch import Event
+from ui.server.jobwatch import Event, Live
 from ui.workplace import Here, Workplace
 
 Open = Callable[..., Jobs]
@@ -252,6 +252,17 @@ def test_what_waits_and_what_runs_can_be_stopped(quick: Jobs, place: QuickPlace,
     assert over(quick, again).state == "done"
     assert len(quick.results(again.id)) == 3
     assert quick.get(running.id).state == "stopped"
+
+
+def test_what_the_list_calls_over_cannot_be_stopped_a_moment_later(
+    quick: Jobs, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, finish = threading.Event(), Live.finish
+    monkeypatch.setattr(Live, "finish", lambda live: finish(live) if go_on.wait(60) else None)
+    job = over(quick, quick.ingest([folder]))
+    with pytest.raises(JobConflict, match="is done"):
+        quick.stop(job.id)
+    go_on.set()
 
 
 def test_only_what_failed_is_tried_again(jobs: Jobs, folder: Path) -> None:

@@ -174,10 +174,10 @@ class Jobs:
             NoSuchJob: there is none by this id.
             JobConflict: it is over.
         """
-        job, live = self.get(id_), None
+        self.get(id_)  # of this collection
         if not self._list.cancel(id_):
-            live = self._lives.get(id_)  # known from before the list says that it runs
-            if live is None or live.over:
+            job, live = self.get(id_), self._lives.get(id_)  # known from before the list says that it runs
+            if live is None or job.over:  # the list knows that it is over a moment before `live` does
                 raise JobConflict(f"job {id_} is {job.state}, only one that waits or runs here can be stopped")
             live.stop()
         return self.get(id_)
