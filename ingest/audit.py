@@ -118,9 +118,9 @@ class Audit:
             row, file = rows[doc], _file_of(rows[doc], rows)
             path = path_of(file)
             reason = "its passages were damaged" if path else f"damaged, and {file} has gone; restore it"
-            self._store.delete(row.doc_id)
             broken = replace(row, status="failed", stage="audit", reason=reason, chunks=0)
             self._catalog.put(self._collection, broken)
+            self._store.delete(row.doc_id)
             if path:
                 again.add(path)
             else:

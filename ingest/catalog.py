@@ -23,7 +23,7 @@ from rag.errors import IngestError
 from rag.filter import Pairs, merged
 from rag.types import Document
 
-SCHEMA = 3
+SCHEMA = 4
 """Kept in SQLite's `user_version`; goes up with every change of the tables."""
 WAIT = 30.0
 """Seconds to wait for another process that is writing."""
@@ -64,9 +64,11 @@ ALTER TABLE documents ADD COLUMN dated INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE documents ADD COLUMN own TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE documents ADD COLUMN given TEXT NOT NULL DEFAULT '[]';
 """
-_STEPS = (_CREATE, _SINCE_2, _SINCE_3)
+_SINCE_4 = """
+ALTER TABLE documents ADD COLUMN parent_revision TEXT NOT NULL DEFAULT '';
+"""
+_STEPS = (_CREATE, _SINCE_2, _SINCE_3, _SINCE_4)
 """What makes each version of the schema out of the one before."""
-
 
 NOTHING = "[]"
 """Nothing, `packed`."""
@@ -120,6 +122,8 @@ class Row:
     """What the format says about the document; see `packed`."""
     given: str = NOTHING
     """What the user said about it."""
+    parent_revision: str = ""
+    """The revision, but for the user's word, that `parent` had when this document was last seen to be in it."""
 
     @property
     def document(self) -> Document:
@@ -132,6 +136,11 @@ class Row:
     def metadata(self) -> Pairs:
         """What is said about the document; the user's word counts."""
         return merged(unpacked(self.own), unpacked(self.given))
+
+    def kept(self, now: Row, members: int) -> Row:
+        """The row of an unchanged document with what it was compared by `now`, so that it need not be read again."""
+        row = replace(self, size=now.size, mtime_ns=now.mtime_ns, parent_revision=now.parent_revision, members=members)
+        return row if row == self else replace(row, updated_at="")
 
 
 _COLUMNS = tuple(field.name for field in fields(Row))
@@ -215,6 +224,11 @@ class Catalog:
     def members(self, collection: str, doc: str) -> list[Row]:
         """Rows of the documents found in a document, not of those found in them in turn."""
         return self._select("collection = ? AND parent = ?", collection, plain(doc))
+
+    def inside(self, collection: str, doc: str) -> list[Row]:
+        """Rows of the documents found in a document, at any depth; a container before what was found in it."""
+        direct = self.members(collection, doc)
+        return [each for row in direct for each in (row, *self.inside(collection, row.doc))]
 
     def with_content(self, collection: str, sha256: str) -> list[Row]:
         """Rows of the documents with a content."""

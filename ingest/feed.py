@@ -189,7 +189,9 @@ class Feed:
         row = self._row(name, Path(name), member.path.stat().st_size, 0, known)
         above = container.row
         given = self._labels.of(name, known, above.given)
-        row = replace(row, parent=above.doc, date=above.date, given=given)
+        row = replace(
+            row, parent=above.doc, parent_revision=self._recipe.revision(above.sha256), date=above.date, given=given
+        )
         return Doc(row, member.path, known, container.depth + 1)
 
     def _row(self, name: str, path: Path, size: int, mtime_ns: int, known: Row | None) -> Row:
@@ -265,36 +267,36 @@ class Feed:
             doc.keep = True
             self._read(doc)
             return
-        for row in self._inside(known):
-            self._emit(Doc(row, doc.path, row, doc.depth + 1), Unchanged(row, met=False))
-        row = replace(known, size=doc.row.size, mtime_ns=doc.row.mtime_ns)
-        touched = row != known  # what it was compared by is of now, so that it need not be read the next time
-        self._settle(doc, Unchanged(replace(row, updated_at="") if touched else row))
+        self._settle_inside(doc, known)
+        self._settle(doc, Unchanged(known.kept(doc.row, known.members)))
 
     def _is_complete(self, known: Row) -> bool:
-        """True unless something that was found in a document is missing, damaged or failed."""
-        inside = self._inside(known)
-        direct = [row for row in inside if row.parent == known.doc]
-        sound = all(map(self._is_whole, inside)) and not any(map(_lacks_help, inside))
-        return len(direct) == known.members and sound
+        """True unless something that is in a document is missing, damaged, failed, or still as it was before.
+
+        The last is so where a run ended after a container that had changed, and before what is in it.
+        """
+        if not known.members:
+            return True
+        direct, revision = self._catalog.members(self._ledger, known.doc), self._recipe.revision(known.sha256)
+        return len(direct) == known.members and all(
+            row.parent_revision == revision and self._is_whole(row) and not _lacks_help(row) and self._is_complete(row)
+            for row in direct
+        )
 
     def _relabel(self, doc: Doc, known: Row) -> None:
         """Write a document, and what was found in it, once more with what the user says about it now."""
-        for row in self._inside(known):
+        self._settle_inside(doc, known)
+        doc.row = replace(doc.row, members=known.members)
+        self._settle(doc, Copy(known))
+
+    def _settle_inside(self, doc: Doc, known: Row) -> None:
+        """What was found in a document that need not be opened: nothing new, or what the user says about it now."""
+        for row in self._catalog.inside(self._ledger, known.doc) if known.members else ():
             given = self._labels.of(row.doc, row)
             new = replace(row, given=given, status="failed", chunks=0, fingerprint="", updated_at="")
             same = given == row.given
             step = Unchanged(row, met=False) if same else Copy(row, met=False)
             self._emit(Doc(row if same else self._revised(new), doc.path, row, doc.depth + 1), step)
-        doc.row = replace(doc.row, members=known.members)
-        self._settle(doc, Copy(known))
-
-    def _inside(self, row: Row) -> list[Row]:
-        """Rows of all documents found in one, at any depth."""
-        if not row.members:
-            return []
-        direct = self._catalog.members(self._ledger, row.doc)
-        return [*direct, *(inner for each in direct for inner in self._inside(each))]
 
     def _source(self, doc: Doc) -> Row | None:
         """A document with the same content, indexed in the same way, from which everything can be copied."""
@@ -353,7 +355,7 @@ class Feed:
         names = {plain(f"{doc.row.doc}/{member.name}") for member in members}
         for row in self._catalog.members(self._ledger, doc.known.doc):
             if row.doc not in names:
-                self._coming |= {each.doc: "" for each in (row, *self._inside(row))}
+                self._coming |= {each.doc: "" for each in (row, *self._catalog.inside(self._ledger, row.doc))}
                 self._emit(doc, Gone(row))
 
     def _refuse(self, doc: Doc, stage: str, reason: str) -> None:

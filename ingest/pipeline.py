@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path, PurePath
 from queue import Empty
 from threading import Thread
@@ -228,7 +227,7 @@ class Ingestion:
             self._writer.forget(before)
             document.hidden, document.outline = before.hidden, before.outline
         elif doc.anew:
-            self._store.delete(doc.row.doc_id)
+            self._writer.clear(document)
         self._open[doc.row.doc] = document
 
     def _read(self, doc: Doc, event: object, document: Open) -> Iterator[FileResult]:
@@ -242,7 +241,7 @@ class Ingestion:
             self._of -= len(document.outline.members)
             yield self._writer.fail(document, event.stage, event.reason)
         elif isinstance(event, Finished) and doc.keep and doc.known:
-            yield self._writer.keep(replace(doc.known, members=document.row.members), doc.known)
+            yield self._writer.keep(doc.known.kept(document.row, document.row.members), doc.known)
         elif isinstance(event, Finished):
             yield from self._writer.finish(document)
         elif isinstance(event, Chunks) and not doc.keep:

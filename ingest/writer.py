@@ -1,7 +1,8 @@
 """Chunks -> vectors -> store, and the catalog row last. The order that makes a kill at any moment harmless.
 
 The catalog says `unfinished`; a document's new chunks go in, hidden where a search must not see them yet; they are made
-visible and the old ones go; then the catalog says `indexed`. Knows nothing about files, parsing or processes.
+visible and the old ones go; then the catalog says `indexed`. Before passages go, too, the catalog says so: the index
+may have more than the catalog says after a kill, never less. Knows nothing about files, parsing or processes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ FLUSH_AT = 256
 """Chunks gathered from several documents before they are embedded: enough to sort by length, little to lose."""
 
 _UNFINISHED = "indexing it was cut short; ingest it again"
+_REMOVED = "removing it was cut short; remove it again, or ingest its folder with --prune"
 _CHANGED = "{source}, which has the same content, changed while it was copied from; ingest again"
 _SPELLED_OUT = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
@@ -90,9 +92,9 @@ class Writer:
         """A failed document has nothing in the index: passages that it no longer holds must not be cited."""
         self.forget(document)
         document.failed = True
+        self._catalog.put(self._ledger, replace(document.row, stage=stage, reason=reason))
         if document.known or document.hidden or not self._in_step:
             self._store.delete(document.row.doc_id)
-        self._catalog.put(self._ledger, replace(document.row, stage=stage, reason=reason))
         return FileResult(document.row.doc, "failed", stage=stage, reason=reason)
 
     def _announce(self, *rows: Row) -> None:
@@ -103,11 +105,16 @@ class Writer:
         if rows:
             self._catalog.put(self._ledger, *(replace(row, stage="store", reason=_UNFINISHED) for row in rows))
 
+    def clear(self, document: Open) -> None:
+        """Take what the index has of a document out of it before it is read again."""
+        self._announce(document.row)
+        self._store.delete(document.row.doc_id)
+
     def undo(self, document: Open) -> None:
         """Take back what was stored of a document that will not be finished."""
         if not document.hidden:
             return
-        if document.known and document.known.status == "indexed":
+        if document.known and document.known.status == "indexed" and not _is_new(document):
             self._store.publish(document.row.doc_id, document.known.revision)
         else:
             self._store.delete(document.row.doc_id)
@@ -127,7 +134,7 @@ class Writer:
         """
         row = _dated(row, source)
         if row.doc_id != source.doc_id:
-            self._announce(row)
+            self._announce(*self._waiting_above(row), row)
         stem = PurePath(source.doc).stem
         title = row.title if source.title == stem else source.title
         fingerprint, count = Fingerprint(), 0
@@ -150,10 +157,18 @@ class Writer:
         self.stored += count
         return FileResult(row.doc, "indexed", done.pages, done.chunks, reason=done.reason)
 
+    def _waiting_above(self, row: Row) -> Iterator[Row]:
+        """Rows of the containers of a document that the catalog does not name yet, since they wait to be embedded.
+
+        Without them, nobody would miss the document when it is found in them no more.
+        """
+        waiting = {document.row.doc: document for document, _ in self._gathered}
+        while (above := waiting.get(row.parent)) and above.known is None and not above.stored:
+            yield (row := above.row)
+
     def remove(self, row: Row) -> list[FileResult]:
         """Remove a document and those found in it."""
-        names = remove(row.doc, row.doc_id, self._ledger, self._store, self._catalog)
-        return [FileResult(name, "removed") for name in names]
+        return [FileResult(name, "removed") for name in remove(row, self._ledger, self._store, self._catalog)]
 
     def _written(self, items: Sequence[tuple[Open, Prepared]]) -> Iterator[FileResult]:
         """Store chunks; where they cannot be embedded together, each document's by themselves."""
@@ -195,16 +210,21 @@ class Writer:
             yield FileResult(row.doc, "indexed", row.pages, row.chunks, reason=row.reason)
 
 
-def remove(doc: str, doc_id: str, ledger: str, store: Store, catalog: Catalog) -> list[str]:
+def remove(row: Row, ledger: str, store: Store, catalog: Catalog) -> list[str]:
     """Take a document, and those found in it, out of the index; returns their names.
 
-    First out of the index, then out of the catalog: a kill between leaves it listed, to be removed again.
+    The catalog says so before, and forgets each when it has gone, the container last: after a kill those that are left
+    are listed, as failed.
     """
-    rows = catalog.members(ledger, doc)
-    inside = [name for row in rows for name in remove(row.doc, row.doc_id, ledger, store, catalog)]
-    store.delete(doc_id)
-    catalog.remove(ledger, doc)
-    return [doc, *inside]
+    going = [row, *catalog.inside(ledger, row.doc)]
+    catalog.put(
+        ledger,
+        *(replace(each, status="failed", stage="store", reason=_REMOVED, chunks=0, fingerprint="") for each in going),
+    )
+    for each in reversed(going):
+        store.delete(each.doc_id)
+        catalog.remove(ledger, each.doc)
+    return [each.doc for each in going]
 
 
 def path_of(doc: str) -> Path | None:

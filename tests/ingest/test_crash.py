@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from filelock import FileLock
 
+from ingest import writer
 from ingest.catalog import Catalog, Fingerprint
 from ingest.pipeline import Ingestion
+from ingest.sandbox import Event
 from ingest.spool import leased
+from ingest.stages import Task
 from ingest.writer import is_there
+from rag.errors import IngestError, StoreError
+from rag.filter import Pairs
 from rag.retrieve import Retriever
 from rag.settings import Settings
 from rag.store.opening import open_store
 from tests.conftest import ROOT, WordCountEmbedder
-from tests.ingest.inline import Bench
+from tests.ingest.inline import Bench, Inline
+from tests.ingest.test_faults import Faulty
 from tests.ingest.test_members import mail, packed
 
-KILLS = 50
+KILLS = 30
+ROUNDS = 6
 CHILD = """
     import sys
     from pathlib import Path
@@ -151,16 +162,108 @@ def test_killed_at_any_moment(settings: Settings, tmp_path: Path, seed: int) -> 
     list(Ingestion(settings, bench.embedder, bench.store, bench.catalog).run([bench.folder], prune=True))
     other = opened(settings.model_copy(update={"home": tmp_path / "other"}), bench.folder)
     list(Ingestion(other.settings, other.embedder, other.store, other.catalog).run([bench.folder]))
-    report = bench.audit(sample=20)
-    assert report.holds, report.faults
-    assert bench.chunks() == other.chunks()
-    assert {name: row.fingerprint for name, row in bench.rows().items()} == {
-        name: row.fingerprint for name, row in other.rows().items()
-    }
+    assert_the_same(bench, other, sample=20)
     assert len(bench.rows()) > 60
     assert not list((settings.home / "spool").iterdir())
     close(bench)
     close(other)
+
+
+def assert_the_same(bench: Bench, new: Bench, sample: int = 0) -> None:
+    """What was cut short and went on ended as a new index does."""
+    report = bench.audit(sample)
+    assert report.holds, report.faults
+    ours, theirs = bench.chunks(), new.chunks()
+    differing = {id_ for id_ in ours.keys() | theirs.keys() if ours.get(id_) != theirs.get(id_)}
+    named = [(ours.get(id_) or theirs[id_])[0] for id_ in differing]
+    assert not named, sorted(
+        (bench.name(chunk.doc), chunk.revision, chunk.metadata, chunk.text[:60]) for chunk in named
+    )
+    states = [{n: (r.status, r.reason, r.fingerprint, r.parent) for n, r in of.rows().items()} for of in (bench, new)]
+    assert states[0] == states[1]
+
+
+class Mixed(Inline):
+    """Reads three documents side by side; whose next part comes, chance says."""
+
+    def __init__(self, bench: Bench, chance: random.Random) -> None:
+        super().__init__(bench.settings, bench.embedder)
+        self._chance, self._parts = chance, list[Iterator[Event]]()
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._parts) < 3
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._parts
+
+    def submit(self, task: Task) -> None:
+        self._parts.append(self._events(task))
+
+    def poll(self, timeout: float) -> list[Event]:
+        parts = self._chance.choice(self._parts)
+        event = next(parts, None)
+        if event is None:
+            self._parts.remove(parts)
+        return [] if event is None else [event]
+
+
+def edited(bench: Bench, n: int, chance: random.Random) -> None:
+    """Some files of another edition, some that go, and some copies, above all of what is found in others."""
+    for number in range(3):
+        if chance.random() < 0.4 or not n:
+            bench.write(f"{number}.txt", text(f"text{number}", n, 2 + number * 5))
+            bench.write(f"{number}.eml", mail(text(f"mail{number}", n, 3), note=text(f"note{number % 2}", n, 6)))
+            files: dict[str, str | bytes] = {f"{m}.txt": text(f"member{m}", n, 4) for m in range(n % 3, 5)}
+            bench.write(f"{number}.zip", packed(files | {"in.zip": packed({"deep.txt": text("deep", n, 2)})}))
+        elif chance.random() < 0.1:
+            (bench.folder / f"{number}.zip").unlink(missing_ok=True)
+    if chance.random() < 0.6 and (old := sorted(bench.folder.glob("moved-*"))):
+        old[0].rename(bench.folder / f"moved-{n}.txt")
+    elif chance.random() < 0.6:
+        bench.write(f"moved-{n}.txt", (bench.folder / "2.txt").read_bytes())
+    bench.write("bad.txt", text("bad", n, 3) if n % 2 else " ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_cut_short_at_any_write_again_and_again(
+    settings: Settings, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quicker than killing processes, so that more moments are met; files and metadata change between the runs."""
+    monkeypatch.setattr(writer, "FLUSH_AT", 16)
+    chance, edition = random.Random(seed), itertools.count()
+    bench = opened(settings, tmp_path / "in")
+    bench.folder.mkdir()
+
+    def ran(bench: Bench, said: Pairs, store: Any = None, catalog: Any = None, stop: int = -1) -> None:
+        parts = (bench.embedder, store or bench.store, catalog or bench.catalog)
+        ingestion = Ingestion(bench.settings, *parts, readers=Mixed(bench, chance))
+        for number, _ in enumerate(ingestion.run([bench.folder], prune=True, metadata=said)):
+            if number == stop:
+                ingestion.stop()
+
+    for turn in range(ROUNDS):
+        for _ in range(chance.randrange(1, 4)):
+            edited(bench, next(edition), chance)
+            n, after, stop = chance.randrange(60), chance.random() < 0.5, chance.choice([-1, chance.randrange(30)])
+            store = Faulty(bench.store, ("upsert", "publish", "delete"), n, StoreError("full; make room"), after)
+            catalog = Faulty(bench.catalog, ("put", "remove"), n + 20, IngestError("full; make room"), after)
+            with suppress(StoreError, IngestError):
+                ran(bench, said(chance) if chance.random() < 0.3 else (), store, catalog, stop)
+            assert_usable(bench)
+        last = said(chance)
+        ran(bench, last)
+        new = opened(settings.model_copy(update={"home": tmp_path / f"new{turn}"}), bench.folder)
+        ran(new, last)
+        assert_the_same(bench, new)
+        close(new)
+    close(bench)
+
+
+def said(chance: random.Random) -> Pairs:
+    return (("project", chance.choice(["Aurora", "Borealis"])),)
 
 
 def test_what_a_killed_run_unpacked_is_removed_by_the_next(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ingest import writer
 from ingest.catalog import Catalog
 from ingest.pipeline import Ingestion
 from ingest.results import FileResult
+from ingest.writer import remove
 from rag.errors import EmbedError, FootnoteError, IngestError, StoreError
 from rag.settings import Settings
 from rag.store.opening import open_store
@@ -119,6 +120,8 @@ def version(bench: Bench, n: int) -> None:
     bench.write("bad.txt", f"Once a good text, edition{n} of it." if n % 2 else "")
     members: dict[str, str | bytes] = {"m.txt": f"A member, edition{n} of it.", f"{n}.txt": f"Only in edition{n}."}
     bench.write("box.zip", packed(members))
+    same: dict[str, str | bytes] = {"m.txt": f"Of the same name, edition{n} of it."}
+    bench.write("crate.zip", packed(same | {"in.zip": packed({"deep.txt": f"Deep down, edition{n} of it."})}))
     for gone in (f"new-{n - 1}.txt", f"moved-{n - 1}.txt", f"copied-{n - 1}.txt"):
         (bench.folder / gone).unlink(missing_ok=True)
 
@@ -130,9 +133,11 @@ def assert_whole(bench: Bench, n: int) -> None:
     texts = bench.texts()
     expected = {"a.txt", "b.txt", f"new-{n}.txt", f"moved-{n}.txt", f"copied-{n}.txt"}
     expected |= {"box.zip", "box.zip/m.txt", f"box.zip/{n}.txt"} | ({"bad.txt"} if n % 2 else set())
+    expected |= {"crate.zip", "crate.zip/m.txt", "crate.zip/in.zip", "crate.zip/in.zip/deep.txt"}
     assert set(texts) == expected
     assert set(bench.rows()) == expected | {"bad.txt"}
-    for name in ("a.txt", "b.txt", f"new-{n}.txt", "box.zip/m.txt"):
+    changing = ("a.txt", "b.txt", f"new-{n}.txt", "box.zip/m.txt", "crate.zip/m.txt", "crate.zip/in.zip/deep.txt")
+    for name in changing:
         assert all(f"edition{n} " in text for text in texts[name]), name
     assert len(bench.chunks()) == bench.store.count()
 
@@ -196,6 +201,40 @@ def test_a_new_file_that_goes_after_a_run_that_was_cut_short(bench: Bench) -> No
         assert {result.status for result in ran(bench)} == {"removed"}  # type: ignore[union-attr]
         assert bench.store.count() == 0
         assert bench.rows() == {}
+
+
+def test_a_member_that_goes_after_a_run_that_was_cut_short(bench: Bench) -> None:
+    """It is a copy, so that it is in the index before its container, which waits to be embedded."""
+    for n in range(8):
+        bench.write("a.txt", f"Known text {n}.")
+        assert isinstance(ran(bench), list)
+        bench.write("box.zip", packed({"in.zip": packed({"m.txt": f"Known text {n}."})}))
+        faulty = Faulty(bench.catalog, ("put",), n, IngestError("full; make room"))
+        ran(bench, catalog=faulty)
+        bench.write("box.zip", packed({"in.zip": packed({"other.txt": "Another text."})}))
+        assert isinstance(ran(bench), list)
+        assert set(bench.texts()) == {"a.txt", "box.zip", "box.zip/in.zip", "box.zip/in.zip/other.txt"}
+        (bench.folder / "box.zip").unlink()
+        assert isinstance(ran(bench), list)
+        assert set(bench.rows()) == {"a.txt"}
+    assert not faulty.has_failed
+
+
+def test_what_is_missing_is_not_made_up_for_by_what_is_too_much(bench: Bench) -> None:
+    """The index has as many passages as the catalog says, since one run left one too many and a removal took one."""
+    full = IngestError("full; make room")
+    bench.write("a.txt", "The rent is 900 euros.")
+    ran(bench)
+    bench.write("b.txt", "A new text.")
+    assert ran(bench, catalog=Faulty(bench.catalog, ("put",), 1, full)) is full
+    with suppress(IngestError):
+        forgetful = Faulty(bench.catalog, ("remove",), 0, full)
+        remove(bench.rows()["a.txt"], bench.settings.collection, bench.store, forgetful)
+    assert bench.store.count() == 1
+    assert bench.rows()["a.txt"].status == "failed"
+    ran(bench)
+    assert bench.texts() == {"a.txt": ["The rent is 900 euros."], "b.txt": ["A new text."]}
+    assert bench.audit().holds
 
 
 def test_documents_that_are_indexed_again_do_not_stay_hidden(bench: Bench) -> None:

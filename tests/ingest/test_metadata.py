@@ -24,6 +24,7 @@ from tests.ingest.inline import Bench, CountingEmbedder
 from tests.ingest.test_members import all_, embedded, mail, packed
 
 PROJECT = (("project", "Aurora"),)
+OTHER = (("project", "Borealis"),)
 
 
 @pytest.fixture
@@ -155,9 +156,12 @@ def visible(store: Any) -> list[tuple[Chunk, bool]]:
     return [(item.chunk, item.hidden) for item in store.scan() if not item.hidden]
 
 
+@pytest.mark.parametrize("then", [PROJECT, OTHER], ids=["the same again", "what it was before"])
 @pytest.mark.parametrize("call", range(14))
-def test_cut_short_at_any_call_the_next_run_ends_as_if_nothing_had_happened(bench: Bench, call: int) -> None:
-    bench.run()
+def test_cut_short_at_any_call_the_next_run_ends_as_if_nothing_had_happened(
+    bench: Bench, call: int, then: Pairs
+) -> None:
+    bench.run(metadata=OTHER)
     left, store = [call], bench.store
 
     def fail() -> None:
@@ -170,8 +174,8 @@ def test_cut_short_at_any_call_the_next_run_ends_as_if_nothing_had_happened(benc
         bench.run(metadata=PROJECT)
     bench.store = store
     assert {bench.name(chunk.doc) for chunk, _ in visible(store)} <= set(bench.rows())
-    bench.run(metadata=PROJECT)
-    assert {metadata[-1:] for _, metadata in said(bench).values()} == {PROJECT}
+    bench.run(metadata=then)
+    assert {metadata[-1:] for _, metadata in said(bench).values()} == {then}
     assert len(said(bench)) == 7
 
 

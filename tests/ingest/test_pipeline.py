@@ -168,8 +168,8 @@ def test_removing_takes_chunks_and_row(
     run: Run, folder: Path, settings: Settings, store: Store, catalog: Catalog
 ) -> None:
     run(folder)
-    (document,) = catalog.find("default", "a.md")
-    remove(document.doc, document.id, "default", store, catalog)
+    (row,) = (row for row in catalog.rows("default") if row.doc.endswith("a.md"))
+    remove(row, "default", store, catalog)
     assert texts(store) == ["The lease ends on 31 May 2027."]
     assert not catalog.find("default", "a.md")
 
