@@ -13,7 +13,7 @@ from contextlib import closing
 from itertools import compress
 from operator import not_
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from rag import sentences
 from rag.checking import Checking, kept
@@ -168,13 +168,12 @@ class Rag:
             yield self._ended(ask, _abstained(question, hits, timings, searched))
             return
         llm, checker = self.llm, self.checker
-        budget, decline = self.settings.prompt_tokens, llm.tuned or not self.settings.bundled_llm
-        messages, used = build(question, history, hits, budget, llm.count_tokens, decline)
+        prompts, used = self._prompts(question, history, hits)
         yield Retrieved(used, searched)
         clock.lap()
         with closing(Checking(checker, question, used, self.settings.min_support)) as checking:
             with span("generate", ask, model=llm.name) as writing:
-                text, first_ms = yield from _written(llm.stream(messages), checking, clock, writing)
+                text, first_ms, _ = yield from _written(llm, prompts, checking, clock, writing)
                 writing.set(tokens=llm.count_tokens(text) if writing.on else None)
             generate_ms = clock.lap()
             with span("check", ask):
@@ -203,6 +202,20 @@ class Rag:
         for hit in self._retriever.search(question, COPIES * wanted, within, also):
             chosen.setdefault(" ".join(hit.chunk.with_header.casefold().split()), hit)
         return list(chosen.values())[:wanted]
+
+    def _prompts(
+        self, question: str, history: Sequence[Message], hits: Sequence[Hit]
+    ) -> tuple[list[list[Message]], tuple[Hit, ...]]:
+        """Prompts to try one after the other until one is answered, and the hits that the answer is checked against.
+
+        Passages that are not read count there, too; one that has no room in the only prompt does not.
+        """
+        bundled, llm = self.settings.bundled_llm, self.llm
+        budget, decline = self.settings.prompt_tokens, llm.tuned or not bundled
+        alone = bundled and llm.tuned if self.settings.reading == "auto" else self.settings.reading == "alone"
+        read = [[hit] for hit in hits[: (len(hits) + 1) // 2]] if alone else [hits]
+        built = [build(question, history, group, budget, llm.count_tokens, decline) for group in read]
+        return [messages for messages, _ in built], tuple(hits) if alone else built[0][1]
 
     def _relevant(self, hits: Sequence[Hit]) -> bool:
         """True where some passage is close enough in meaning to the question."""
@@ -249,14 +262,30 @@ class _Clock:
         return round((time.perf_counter() - self._start) * 1000, 1)
 
 
-def _written(
-    stream: Generator[str], checking: Checking, clock: _Clock, writing: Span
-) -> Generator[Event, None, tuple[str, float | None]]:
-    """The text as it is written, and what of it is checked meanwhile.
+class _Reply(NamedTuple):
+    text: str
+    """Without a loop at its end."""
+    first_ms: float | None
+    """Until its first piece; None where it has none."""
+    declines: bool
+    """Whether it declines and nothing of it was told."""
 
-    Returns:
-        The whole text without a loop at its end, and the milliseconds to its first piece.
-    """
+
+def _written(
+    llm: LLM, prompts: Sequence[Sequence[Message]], checking: Checking, clock: _Clock, writing: Span
+) -> Generator[Event, None, _Reply]:
+    """The first reply that does not decline, or the last one, as it is written, and what of it is checked meanwhile."""
+    for messages in prompts[:-1]:
+        reply = yield from _reply(llm.stream(messages), checking, clock, writing, hold=True)
+        if not reply.declines:
+            return reply
+    return (yield from _reply(llm.stream(prompts[-1]), checking, clock, writing, hold=False))
+
+
+def _reply(
+    stream: Generator[str], checking: Checking, clock: _Clock, writing: Span, hold: bool
+) -> Generator[Event, None, _Reply]:
+    """A reply as it is written. With `hold`, nothing is told until a whole sentence does not decline."""
     text, shown, first_ms = "", 0, None
     with closing(stream) as pieces:
         for piece in pieces:
@@ -265,19 +294,24 @@ def _written(
                 writing.event("first token")
             text += piece
             clean = _unmarked(_without_half_a_mark(text))
-            if clean[shown:]:
+            settled = sentences.settled(clean)
+            answers = bool(settled) and not _no_answer(clean[: settled[-1][1]])
+            hold = hold and not answers
+            if hold and ABSTENTION.startswith(clean) and declines(clean):
+                break  # the rest of it is known
+            if clean[shown:] and not hold:
                 yield Piece(clean[shown:])
                 shown = len(clean)
-            settled = sentences.settled(clean)
-            if len(settled) > checking.begun and not _no_answer(clean[: settled[-1][1]]):
+            if len(settled) > checking.begun and answers:
                 checking.begin(_cut(clean, settled))
             yield from checking.ready()
             if _repetition(_unmarked(text)) is not None:
                 break
     text = _unmarked(text)
-    if text[shown:].strip():
+    declined = hold and _no_answer(text)
+    if text[shown:].strip() and not declined:
         yield Piece(text[shown:])
-    return text[: _repetition(text, ended=True)], first_ms
+    return _Reply(text[: _repetition(text, ended=True)], first_ms, declined)
 
 
 def _cut(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:

@@ -86,7 +86,13 @@ class Settings(BaseSettings):
     rerank_model: str = Field(
         "", description="Cross-encoder that orders the best passages anew: a directory, or a downloaded hub id."
     )
-    passages: int = Field(4, ge=1, le=50, description="Passages that an answer is written from.")
+    passages: int = Field(
+        4, ge=1, le=50, description="Passages that are found for an answer, which it is checked against."
+    )
+    reading: Literal["auto", "together", "alone"] = Field(
+        "auto",
+        description="How the language model reads them: all `together`, or the better half one by one, each `alone`, until one has the answer; `auto` is `alone` with the bundled model and an adapter, else `together`.",
+    )
     max_question_chars: int = Field(8000, ge=1, description="Longest question accepted, in characters.")
     min_relevance: float = Field(
         0.3, ge=-1, le=1, description="Cosine that the closest passage needs, or the question is declined."

@@ -188,7 +188,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """Event: the passages that the answer will be written from."""
+    """Event: the passages that the answer will be written from and checked against."""
 
     hits: tuple[Hit, ...]
     searched: str = ""

@@ -36,7 +36,7 @@ STRICTNESS: dict[str, Strictness] = {
     "Decline if anything is not found": "refuse",
 }
 PASSAGES = range(1, 11)
-"""How many passages a person can have an answer written from."""
+"""How many passages a person can have found for an answer."""
 LOOK = "footnote.sources(document.getElementById('fn-sources'), (data) => trigger('look', data), watch)"
 """Lets the page's script lead to sources; for those of an earlier answer it triggers the event `look`."""
 AT_ONCE: Any = {"concurrency_limit": 8, "show_progress": "hidden", "api_visibility": "private"}
@@ -158,9 +158,9 @@ def _way(strictness: Strictness, passages: int) -> _Way:
                 **plain,
             ),
             gr.Dropdown(
-                [(f"Read {counted(number, 'passage')}", number) for number in numbers],
+                [(f"Find {counted(number, 'passage')}", number) for number in numbers],
                 value=passages,
-                label="Passages that the answer is written from",
+                label="Passages for the answer",
                 elem_id="fn-passages",
                 min_width=160,
                 scale=2,

@@ -79,6 +79,9 @@ def train(
     virtual: Annotated[int, typer.Option(min=1, help="Tokens of prompt and prefix tuning.")] = DEFAULTS.virtual,
     rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = DEFAULTS.rate,
     epochs: Annotated[float, typer.Option(min=0.001, help="How often each sheet is learned from.")] = DEFAULTS.epochs,
+    packs: Annotated[
+        int, typer.Option(min=1, help="Sheets that a step learns from; a GPU reads them together.")
+    ] = DEFAULTS.packs,
     measure_every: Annotated[
         int, typer.Option(min=1, help="Steps between two looks at the data that is held out.")
     ] = DEFAULTS.measure_every,
@@ -109,6 +112,7 @@ def train(
         virtual=virtual,
         rate=rate,
         epochs=epochs,
+        packs=packs,
         measure_every=measure_every,
         patience=patience,
         seed=seed,

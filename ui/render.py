@@ -186,7 +186,7 @@ def others(record: Answer) -> str:
             doc == hit.chunk.doc and hit.chunk.start <= start and end <= hit.chunk.end for doc, start, end in cited
         )
     ]
-    label = "Also read, not cited" if cited else "Closest passages"
+    label = "Also found, not cited" if cited else "Closest passages"
     return _listed("Cited in what was left out", behind) + _listed(label, read, opened=not cited)
 
 

@@ -79,7 +79,7 @@ class Here:
         for doc in docs:
             row = self._catalog.get(collection, doc)
             if row is not None:  # it may have gone with a document before it
-                removed += remove(row.doc, row.doc_id, collection, self._rag.store, self._catalog)
+                removed += remove(row, collection, self._rag.store, self._catalog)
         return removed
 
 

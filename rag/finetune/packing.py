@@ -148,3 +148,26 @@ def laid(pack: Pack) -> Laid:
     seen = np.tril(np.ones((len(ids), len(ids)), dtype=bool)) & ((at[None, :] == 0) | (at[None, :] == at[:, None]))
     targets = [token for branch in pack.branches for token in branch.reply]
     return Laid(np.array(ids), np.array(positions), seen, np.array(before), np.array(targets))
+
+
+class Padded(NamedTuple):
+    """Packs under one another; n is the longest one's length."""
+
+    ids: npt.NDArray[np.int64]
+    """Shape (packs, n)."""
+    positions: npt.NDArray[np.int64]
+    """Shape (packs, n)."""
+    seen: npt.NDArray[np.bool_]
+    """Shape (packs, n, n)."""
+
+
+def padded(found: Sequence[Laid]) -> Padded:
+    """Packs at one length. What fills the others up sees itself alone, and nothing sees it."""
+    longest = max(len(each.ids) for each in found)
+    ids, positions = np.zeros((2, len(found), longest), dtype=np.int64)
+    seen = np.repeat(np.eye(longest, dtype=bool)[None], len(found), axis=0)
+    for row, each in enumerate(found):
+        size = len(each.ids)
+        ids[row, :size], positions[row, :size] = each.ids, each.positions
+        seen[row, :size, :size] = each.seen
+    return Padded(ids, positions, seen)

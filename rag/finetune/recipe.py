@@ -52,11 +52,11 @@ class Grounded(NamedTuple):
 
 
 GROUNDED = (
-    Grounded("qa-xquad-en", held_out=0.5, validation=2, asked=200, made=20, by_rule=9),
-    Grounded("qa-covid-qa", held_out=0.2, validation=6, asked=110, made=20),
-    Grounded("qa-pubmedqa", validation=20, made=30),
-    Grounded("wice-claim-dev", made=25),
-    Grounded("factcheck-gpt", made=15),
+    Grounded("qa-xquad-en", held_out=0.5, validation=2, asked=576, made=40, by_rule=9),
+    Grounded("qa-covid-qa", held_out=0.2, validation=6, asked=900, made=60),
+    Grounded("qa-pubmedqa", validation=20, made=120),
+    Grounded("wice-claim-dev", made=100),
+    Grounded("factcheck-gpt", made=100),
 )
 """What the adapter that ships has learned from: of sets of labelled claims, the contexts alone."""
 TUNED_SEED = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def _sheets(path: Path, plan: Plan) -> list[Sheet]:
 
 
 def _packed(sheets: list[Sheet], tokens: Tokens, settings: Settings, path: Path, pairs: bool) -> list[Pack]:
-    found = packs(sheets, tokens.encode, tokens.count, settings.prompt_tokens, pairs=pairs)
+    # Every question of a sheet comes with the same passages.
+    count = lru_cache(maxsize=256)(tokens.count)
+    found = packs(sheets, tokens.encode, count, settings.prompt_tokens, pairs=pairs)
     if not found:
         raise FinetuneError(
             f"no question of {path} fits a prompt of {settings.prompt_tokens} tokens with its passages; "

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from rag.errors import FinetuneError
-from rag.finetune.packing import Laid, Pack, laid
+from rag.finetune.packing import Laid, Pack, laid, padded
 from rag.finetune.plan import Plan, Told
 
 CHECKPOINT = "checkpoint.pt"
@@ -98,39 +99,44 @@ class Trainer:
         torch.manual_seed(self._plan.seed * 1_000_003 + self._step)
         self.model.train()
         total, count = 0.0, sum(map(self._count, batch))
-        for pack in batch:
-            loss = self._loss(pack).total / count
+        for packs in self._together(batch):
+            loss = self._loss(packs).total / count
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            self._tokens += pack.tokens
+            self._tokens += sum(pack.tokens for pack in packs)
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad()
         return total
 
+    def _together(self, packs: Sequence[Pack]) -> list[Sequence[Pack]]:
+        """Packs that are read at once: those of a step on a GPU; one on a CPU, where padding would cost more."""
+        size = self._plan.packs if self._device.type == "cuda" else 1
+        return [packs[i : i + size] for i in range(0, len(packs), size)]
+
     def _count(self, pack: Pack) -> int:
         """How much a pack teaches; see `_Loss`."""
         whole = sum(len(branch.reply) for branch in pack.branches)
         return len(pack.branches) // 2 if self._plan.method == "dpo" else whole
 
-    def _loss(self, pack: Pack) -> _Loss:
-        found = losses(self.model, pack, self._device)
+    def _loss(self, packs: Sequence[Pack]) -> _Loss:
+        found, count = losses(self.model, packs, self._device), sum(map(self._count, packs))
         if self._plan.method != "dpo":
-            return _Loss(found.sum(), self._count(pack))
-        gained = likelihood(pack, found) - self._before[pack]
-        return _Loss(-logsigmoid(self._plan.beta * (gained[::2] - gained[1::2])).sum(), self._count(pack))
+            return _Loss(found.sum(), count)
+        gained = likelihood(packs, found) - torch.cat([self._before[pack] for pack in packs])
+        return _Loss(-logsigmoid(self._plan.beta * (gained[::2] - gained[1::2])).sum(), count)
 
     def _likely(self) -> dict[Pack, torch.Tensor]:
         self.model.eval()
         with torch.no_grad():
             packs = (*self._train, *self._held)
-            return {pack: likelihood(pack, losses(self.model, pack, self._device)) for pack in packs}
+            return {pack: likelihood([pack], losses(self.model, [pack], self._device)) for pack in packs}
 
     def _measure(self, loss: float) -> None:
         self.model.eval()
         with torch.no_grad():
-            found = [self._loss(pack) for pack in self._held]
+            found = [self._loss(packs) for packs in self._together(self._held)]
         held = sum(float(each.total) for each in found) / sum(each.of for each in found)
         if not math.isfinite(held):
             raise FinetuneError(
@@ -203,44 +209,44 @@ class Trainer:
             ) from error
 
 
-def losses(model: Any, pack: Pack, device: torch.device) -> torch.Tensor:
-    """Loss of every learned token of a pack under a peft model, shape (m,); logits are computed for those alone."""
-    found = laid(pack)
-    hidden = _hidden(model, found, device)[torch.from_numpy(found.before).to(device)]
-    logits = model.get_base_model().lm_head(hidden).float()
-    return cross_entropy(logits, torch.from_numpy(found.targets).to(device), reduction="none")
+def losses(model: Any, packs: Sequence[Pack], device: torch.device) -> torch.Tensor:
+    """Loss of every learned token of some packs under a peft model, shape (m,); logits are computed for those alone."""
+    found = [laid(pack) for pack in packs]
+    read = _hidden(model, found, device)
+    hidden = torch.cat([row[torch.from_numpy(each.before).to(device)] for row, each in zip(read, found, strict=True)])
+    targets = torch.from_numpy(np.concatenate([each.targets for each in found])).to(device)
+    return cross_entropy(model.get_base_model().lm_head(hidden).float(), targets, reduction="none")
 
 
-def likelihood(pack: Pack, found: torch.Tensor) -> torch.Tensor:
-    """Log-likelihood of every reply of a pack, shape (branches,), of the losses of its tokens."""
-    parts = torch.split(found, [len(branch.reply) for branch in pack.branches])
+def likelihood(packs: Sequence[Pack], found: torch.Tensor) -> torch.Tensor:
+    """Log-likelihood of every reply of some packs, shape (branches,), of the losses of its tokens."""
+    parts = torch.split(found, [len(branch.reply) for pack in packs for branch in pack.branches])
     return -torch.stack([part.sum() for part in parts])
 
 
-def _hidden(model: Any, found: Laid, device: torch.device) -> torch.Tensor:
-    """What the last layer makes of every token of a pack, shape (n, dim)."""
+def _hidden(model: Any, found: Sequence[Laid], device: torch.device) -> torch.Tensor:
+    """What the last layer makes of every token of some packs, shape (packs, n, dim); n is the longest one's."""
     base, config = model.get_base_model(), model.active_peft_config
-    ids = torch.from_numpy(found.ids)[None].to(device)
-    seen, positions = torch.from_numpy(found.seen).to(device), torch.from_numpy(found.positions)[None].to(device)
+    ids, positions, seen = (torch.from_numpy(array).to(device) for array in padded(found))
     if not config.is_prompt_learning:
-        outputs = base.model(input_ids=ids, position_ids=positions, attention_mask=seen[None, None], use_cache=False)
-        return cast("torch.Tensor", outputs.last_hidden_state[0])
+        outputs = base.model(input_ids=ids, position_ids=positions, attention_mask=seen[:, None], use_cache=False)
+        return cast("torch.Tensor", outputs.last_hidden_state)
     # What is learned stands before everything else: as tokens' vectors, or as keys and values of every layer.
-    virtual, learned = config.num_virtual_tokens, model.get_prompt(1)
+    count, virtual, learned = len(found), config.num_virtual_tokens, model.get_prompt(len(found))
     positions = positions + virtual
     seen = torch.nn.functional.pad(seen, (virtual, 0), value=True)
     if config.peft_type == "PREFIX_TUNING":
         outputs = base.model(
-            input_ids=ids, position_ids=positions, attention_mask=seen[None, None], past_key_values=learned
+            input_ids=ids, position_ids=positions, attention_mask=seen[:, None], past_key_values=learned
         )
-        return cast("torch.Tensor", outputs.last_hidden_state[0])
-    before = torch.ones((virtual, seen.shape[1]), dtype=torch.bool, device=device).tril()
+        return cast("torch.Tensor", outputs.last_hidden_state)
+    before = torch.ones((virtual, seen.shape[-1]), dtype=torch.bool, device=device).tril().expand(count, -1, -1)
     vectors = torch.cat([learned, base.get_input_embeddings()(ids)], dim=1)
-    positions = torch.cat([torch.arange(virtual, device=device)[None], positions], dim=1)
+    positions = torch.cat([torch.arange(virtual, device=device).expand(count, -1), positions], dim=1)
     outputs = base.model(
         inputs_embeds=vectors,
         position_ids=positions,
-        attention_mask=torch.cat([before, seen])[None, None],
+        attention_mask=torch.cat([before, seen], dim=1)[:, None],
         use_cache=False,
     )
-    return cast("torch.Tensor", outputs.last_hidden_state[0, virtual:])
+    return cast("torch.Tensor", outputs.last_hidden_state[:, virtual:])

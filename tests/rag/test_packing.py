@@ -215,11 +215,14 @@ def alone(model: Any, pack: Pack, branch: Branch) -> torch.Tensor:
 def test_a_model_computes_for_a_pack_what_it_computes_for_each_question_alone(method: str) -> None:
     words = Words()
     found = packed(words, sheet())
+    several = [*found, *(Pack(found[0].prefix[:-3], pack.branches[:1]) for pack in found)]
     assert len(words.ids) < 100
     model = tiny(method).eval()
     with torch.no_grad():
         for pack in found:
-            together = losses(model, pack, torch.device("cpu"))
+            together = losses(model, [pack], torch.device("cpu"))
             expected = torch.cat([alone(model, pack, branch) for branch in pack.branches])
             torch.testing.assert_close(together, expected, atol=1e-4, rtol=0)
+        expected = torch.cat([losses(model, [pack], torch.device("cpu")) for pack in several])
+        torch.testing.assert_close(losses(model, several, torch.device("cpu")), expected, atol=1e-4, rtol=0)
     assert len({round(float(loss), 3) for loss in expected}) > len(ASKED)

@@ -73,7 +73,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def mean_loss(model: Any, packs: Sequence[Pack]) -> float:
     model.eval()
     with torch.no_grad():
-        return float(torch.cat([losses(model, pack, torch.device("cpu")) for pack in packs]).mean())
+        return float(torch.cat([losses(model, [pack], torch.device("cpu")) for pack in packs]).mean())
 
 
 @pytest.mark.parametrize(("method", "share"), [("lora", 0.7), ("prompt-tuning", 0.98), ("prefix-tuning", 0.98)])
@@ -96,7 +96,7 @@ def test_direct_preference_makes_the_rejected_answer_less_likely(pairs: list[Pac
         """How much likelier the right answers are than the rejected ones, in nats."""
         run.model.eval()
         with torch.no_grad():
-            found = [likelihood(pack, losses(run.model, pack, torch.device("cpu"))) for pack in pairs]
+            found = [likelihood([pack], losses(run.model, [pack], torch.device("cpu"))) for pack in pairs]
         return float(torch.cat([each[::2] - each[1::2] for each in found]).mean())
 
     before = lead()
@@ -161,6 +161,26 @@ def test_every_epoch_takes_every_pack_in_an_order_of_its_own(some: list[Pack], t
     assert len(epochs) == 6
     assert all(set(epoch) == set(many) for epoch in epochs)
     assert len(set(epochs)) > 1
+
+
+@pytest.mark.parametrize("method", ["lora", "dpo"])
+def test_packs_that_are_read_at_once_teach_the_same_as_one_after_the_other(method: Method, tmp_path: Path) -> None:
+    class AtOnce(Trainer):
+        def _together(self, packs: Sequence[Pack]) -> list[Sequence[Pack]]:
+            return [packs]  # as on a GPU
+
+    found = packed(Words(), sheet(rejected="It was the captain ."), longest=1, pairs=method == "dpo")
+    plan = Plan(method, rate=1e-2, epochs=4.0, packs=3, measure_every=1, tell_every=1, patience=100)
+    runs = []
+    for kind in (Trainer, AtOnce):
+        folder = tmp_path / kind.__name__
+        folder.mkdir()
+        runs.append(kind(tiny(), plan, found, found, folder))
+        runs[-1].run(lambda told: None)
+    apart, at_once = ([(told.loss, told.held) for told in run.history] for run in runs)
+    assert len(apart) > 2
+    assert apart[0] != apart[-1]
+    torch.testing.assert_close(torch.tensor(at_once), torch.tensor(apart), atol=2e-3, rtol=0)
 
 
 def test_it_stops_when_it_gets_no_better_and_keeps_the_best(some: list[Pack], tmp_path: Path) -> None:

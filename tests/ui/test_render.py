@@ -264,7 +264,7 @@ def test_the_panel_marks_each_quote_inside_its_passage() -> None:
     for card in (first, second):
         (block,) = card.iter("blockquote")
         assert block.text_content() == WHALES.chunk.text
-    assert "Also read, not cited (1)" in panel.text_content()
+    assert "Also found, not cited (1)" in panel.text_content()
     assert "ships.pdf" in other.text_content()
 
 

@@ -79,7 +79,7 @@ class Question(BaseModel):
     filter: Within | None = Field(None, description="Which documents to use; all of them without it.")
     strictness: Strictness | None = Field(None, description="What becomes of sentences without support in an answer.")
     passages: int | None = Field(
-        None, ge=1, le=MOST_PASSAGES, description="How many passages the answer is written from."
+        None, ge=1, le=MOST_PASSAGES, description="How many passages are found for the answer."
     )
     conversation: str | None = Field(
         None,
