@@ -22,6 +22,9 @@ from rag.settings import Settings
 from rag.types import Message
 from rag.weights import Weights, converted, find_llm, hub_folder
 
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+"""OpenVINO's own choice is bf16 where a CPU has it, and an answer would depend on the machine."""
+
 
 class LLM(Protocol):
     """What writes answers."""
@@ -114,7 +117,9 @@ class OpenVINOLLM:
         import openvino_genai
 
         folder = weights.path
+        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": settings.cores}
         if folder.suffix == ".gguf":
+            options |= EXACT  # an exported model has the precision that its owner chose
             why = f"repacking the language model {_named(weights, adapter)} to Q8_0 for OpenVINO"
             folder = converted("llm-q8-1", weights, settings.cache_dir, why, *_merging(adapter))
         elif not (folder / "openvino_model.xml").exists():
@@ -126,8 +131,7 @@ class OpenVINOLLM:
         self.name, self.tuned = _named(weights, adapter), adapter is not None
         self._lock = threading.Lock()
         self._nice = niceness()  # OpenVINO's own threads inherit it here; the one that calls it does as much as they
-        cores = settings.cores
-        self._pipeline = aside(lambda: openvino_genai.LLMPipeline(str(folder), "CPU", INFERENCE_NUM_THREADS=cores))
+        self._pipeline = aside(lambda: openvino_genai.LLMPipeline(str(folder), "CPU", **options))
         self._tokenizer = self._pipeline.get_tokenizer()
         config = self._pipeline.get_generation_config()
         config.max_new_tokens = settings.max_new_tokens

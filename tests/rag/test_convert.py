@@ -16,6 +16,7 @@ import pytest
 from rag.aside import aside
 from rag.convert import repack, tokenizer_of_gguf
 from rag.errors import WeightsError
+from rag.llm import EXACT
 from rag.settings import Settings
 from rag.weights import Weights, converted, find_llm
 
@@ -365,7 +366,7 @@ def test_the_rearranged_model_writes_what_genais_own_does(converted_cache: Path,
     prompts = ["The capital of France is", "def fibonacci(n):", "Größe, 你好 and 1,234.5:"]
     written = []
     for model in (tmp_path / "model.gguf", ours):
-        pipeline = aside(partial(openvino_genai.LLMPipeline, str(model), "CPU"))
+        pipeline = aside(partial(openvino_genai.LLMPipeline, str(model), "CPU", **EXACT))
         config = pipeline.get_generation_config()
         config.max_new_tokens, config.do_sample, config.apply_chat_template = 32, False, False
         written.append([pipeline.generate(prompt, config) for prompt in prompts])

@@ -17,6 +17,7 @@ from rag.aside import aside
 from rag.convert import repack
 from rag.errors import FinetuneError, SettingsError, WeightsError
 from rag.finetune.export import export, modelfile
+from rag.llm import EXACT
 from rag.settings import Settings
 from rag.weights import Weights, converted, find_llm, sha256_of
 from tests.rag.test_convert import CHATML, MISFITS, small_adapter, small_llama, within_q8
@@ -284,7 +285,7 @@ def greedy(model: Path) -> list[str]:
     """What OpenVINO GenAI writes after the prompts."""
     import openvino_genai
 
-    pipeline = aside(partial(openvino_genai.LLMPipeline, str(model), "CPU"))
+    pipeline = aside(partial(openvino_genai.LLMPipeline, str(model), "CPU", **EXACT))
     config = pipeline.get_generation_config()
     config.max_new_tokens, config.do_sample, config.apply_chat_template = 24, False, False
     return [str(pipeline.generate(prompt, config)) for prompt in PROMPTS]
