@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -42,6 +43,10 @@ FLAGS = (
 ).split()
 OWN_PROCESS = "PYTEST_IN_OWN_PROCESS"
 """Set in the process that a test marked `own_process` runs in."""
+
+# Generated examples are the same ones every time, and may take as long as they take; --hypothesis-profile=default looks
+# for others.
+hypothesis.settings.load_profile("ci")
 
 # Threads of native libraries read the environment at any time, without Python's lock, and crash where it grows or
 # shrinks meanwhile (setenv(3) is not thread-safe). What every test changes is therefore always there: it changes its

@@ -52,7 +52,7 @@ def test_a_sample_with_one_label_has_no_auroc() -> None:
     assert found[1] == 1
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(BOTH)
 def test_every_figure_in_a_sample_is_the_figure_of_the_sampled_cases(cases: list[tuple[float, int]]) -> None:
     scores, labels = columns(cases)

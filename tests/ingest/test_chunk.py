@@ -3,7 +3,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.chunk import Chunker
@@ -67,7 +67,6 @@ pieces = st.builds(
 
 
 class TestAnyDocument:
-    @settings(deadline=None)
     @given(st.lists(pieces, max_size=6), st.integers(16, 40), st.integers(0, 15))
     @example([Piece("Na na na. " * 60)], 16, 8)
     @example([Piece("a" * 5000)], 16, 4)
@@ -78,7 +77,6 @@ class TestAnyDocument:
         parsed, chunks = cut(*made, limit=limit, overlap=overlap)
         check(parsed, chunks, limit)
 
-    @settings(deadline=None)
     @given(st.lists(pieces, max_size=4))
     def test_same_document_same_chunks(self, made):
         assert cut(*made) == cut(*made)
@@ -182,7 +180,6 @@ grids = st.lists(st.lists(cells, min_size=1, max_size=6).map(" | ".join), min_si
 
 
 class TestTables:
-    @settings(deadline=None)
     @given(grids, st.booleans(), st.integers(16, 40))
     @example(["a | b", *["1 | 2"] * 500], True, 16)
     @example(["name | " + "x" * 200, "1 | 2", "3 | 4"], True, 16)

@@ -12,7 +12,7 @@ import pptx
 import pytest
 from docx.oxml import parse_xml
 from docx.oxml.ns import nsdecls
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
@@ -110,7 +110,6 @@ def word(document) -> bytes:
 
 
 class TestDocument:
-    @settings(deadline=None)
     @given(st.lists(st.builds(Piece, st.text(), st.sampled_from(["text", "heading", "table"]))))
     def test_blocks_cover_the_whole_text_in_order(self, pieces):
         parsed = assemble("t", pieces)
@@ -121,7 +120,6 @@ class TestDocument:
             covered = block.end
         assert covered == len(parsed.text)
 
-    @settings(deadline=None)
     @given(st.text(alphabet=st.characters(exclude_categories=())))
     def test_text_can_be_encoded_and_keeps_what_can_be_seen(self, text):
         cleaned = clean(text)
@@ -264,7 +262,6 @@ class TestText:
         assert text.startswith("naïve café")
         assert "not valid UTF-8" in note
 
-    @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_any_bytes_decode_or_are_refused(self, data):
         try:
@@ -457,7 +454,6 @@ class TestHtml:
         long = read("b.html", f"<p>{'word ' * 2_100_000}</p><p>after</p>")
         assert blocks(long)[-1] == "after"
 
-    @settings(deadline=None)
     @given(
         st.recursive(
             st.text(alphabet="abc ", min_size=1),

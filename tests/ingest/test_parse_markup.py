@@ -150,7 +150,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_word_of_json_is_lost(tmp_path, value):
     path = tmp_path / "x.json"
     path.write_text(json.dumps(["anchor", value]), encoding="utf-8")

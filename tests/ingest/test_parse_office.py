@@ -236,7 +236,6 @@ class TestDelimited:
     def test_a_cell_may_be_very_long(self, read) -> None:
         assert len(read(f'a,b\n"{"x" * 200_000}",2\n').text) > 200_000
 
-    @settings(deadline=None)
     @given(
         grid=st.lists(st.lists(st.text("aé1,;|\t\n\"'\\ ", max_size=6), min_size=3, max_size=3), min_size=2, max_size=6)
     )
@@ -368,7 +367,7 @@ class TestWorkbooks:
         with pytest.raises(ParseError, match=r"binary workbook \(\.xlsb\); save it as \.xlsx"):
             parse(path, Context(tmp_path))
 
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(
         grid=st.lists(
             st.lists(st.none() | st.integers(-(10**9), 10**9) | st.text("abcäß漢 ", max_size=5), max_size=5), max_size=8

@@ -161,7 +161,7 @@ TOKENS = st.sampled_from(
 )
 
 
-@examples(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=80)
+@examples(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 @given(st.lists(st.lists(TOKENS, min_size=1, max_size=3).map("".join), max_size=30))
 def test_what_was_told_on_the_way_is_what_the_answer_ends_with(rag: Rag, said: list[str]) -> None:
     llm = PiecesLLM()

@@ -85,7 +85,6 @@ ANSWERS = st.builds(
 )
 
 
-@examined(deadline=None)
 @given(ANSWERS)
 def test_an_answer_comes_back_as_it_was(answer: Answer) -> None:
     back = unpacked(packed(answer))
@@ -220,7 +219,7 @@ def test_words_are_found_in_questions_answers_and_names(open_: Open, full_text: 
 
 
 @pytest.mark.parametrize("full_text", [True, False])
-@examined(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examined(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=30) | st.text("\"*()^:-+ANDORNEAR {}'\\%_\x00", max_size=15))
 def test_whatever_is_looked_for_is_taken_as_words(settings: Settings, full_text: bool, text: str) -> None:
     kept = Conversations.open(settings.model_copy(update={"home": settings.home / str(full_text)}), full_text)

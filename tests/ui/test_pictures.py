@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pypdfium2
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
@@ -36,7 +36,6 @@ REAL = (
 
 
 class TestQuotes:
-    @settings(deadline=None)
     @given(st.lists(st.tuples(WORD, BREAK, st.booleans()), min_size=1, max_size=20), st.data())
     def test_a_quote_is_found_where_it_is(self, parts: list[tuple[str, str, bool]], data: st.DataObject) -> None:
         """Whatever the lines' ends, hyphens and blanks, and however often the same words come."""

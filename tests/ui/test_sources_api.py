@@ -15,7 +15,6 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import example, given
-from hypothesis import settings as examined
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -178,7 +177,6 @@ def test_a_footnote_is_found_by_its_document(house: House) -> None:
 # --- the text around a quote
 
 
-@examined(deadline=None)
 @given(
     st.lists(st.tuples(st.text("ab ", min_size=1, max_size=9), st.integers(0, 4)), min_size=1, max_size=9), st.data()
 )
@@ -285,7 +283,6 @@ def test_what_documents_say_shows_as_text(attack: str) -> None:
     check_hostile(attack)
 
 
-@examined(deadline=None)
 @given(HOSTILE)
 @example("a\n\n<b>b</b>")
 def test_whatever_documents_say_shows_as_text(text: str) -> None:

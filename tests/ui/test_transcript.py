@@ -11,7 +11,6 @@ from typing import Any
 import pypandoc
 import pytest
 from hypothesis import example, given
-from hypothesis import settings as examined
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -169,7 +168,6 @@ def kinds(text: str) -> Counter[str]:
     return Counter(token.type.removesuffix("_open").removesuffix("_close") for token in tokens(text))
 
 
-@examined(deadline=None)
 @given(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=60), min_size=1, max_size=3).map("\n".join))
 @example("<script>alert(1)</script>")
 @example("\n".join(HOSTILE))
@@ -185,7 +183,6 @@ def test_nothing_that_was_said_becomes_markup(text: str) -> None:
     assert "://" not in made
 
 
-@examined(deadline=None)
 @given(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=60), min_size=1, max_size=3).map("\n".join))
 @example("\n".join(HOSTILE))
 def test_all_that_was_said_is_shown_letter_by_letter(text: str) -> None:
