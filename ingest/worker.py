@@ -36,8 +36,8 @@ class Failure(NamedTuple):
 def work(connection: Connection, recipe: Recipe, memory: int, spool: Path, parent: int) -> None:
     """Read a document after the other until the connection closes.
 
-    For each `Task` that comes: an `Outline` and batches of chunks, now and then a `Beat`; None at the end, or a
-    `Failure`.
+    For each `Task` that comes: a `Beat`, so that starting this process is not the document's time; an `Outline` and
+    batches of chunks, now and then a `Beat`; None at the end, or a `Failure`.
     """
     _settle(memory, recipe.max_unpacked, parent)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -48,6 +48,7 @@ def work(connection: Connection, recipe: Recipe, memory: int, spool: Path, paren
 def _read(connection: Connection, recipe: Recipe, task: Task, spool: Path, memory: int) -> None:
     folder = spool / task.doc_id
     message: Failure | None = None
+    connection.send(Beat())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.tempdir = str(folder)

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,9 @@ import psutil
 from rag.errors import WeightsError
 
 log = logging.getLogger("footnote.weights")
+
+_CONVERTING = threading.Lock()
+"""Held while this process converts weights: the temporary directory has its number, not the thread's."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".bin")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
@@ -166,9 +170,14 @@ def converted(
     assert adapter is None or adapter_sha256, "conversions with other adapters would take each other's place"
     merged = f"-{adapter_sha256[:12]}" if adapter else ""
     target = cache / f"{recipe}-{weights.name}-{weights.sha256[:16]}{merged}"
-    if target.exists():
-        return target
-    log.info("%s (once; kept in %s)", why, cache)
+    with _CONVERTING:
+        if not target.exists():
+            log.info("%s (once; kept in %s)", why, cache)
+            _convert_to(target, recipe, weights, adapter)
+    return target
+
+
+def _convert_to(target: Path, recipe: str, weights: Weights, adapter: Path | None) -> None:
     temporary = _temporary(target)
     try:
         convert(recipe, weights, temporary, adapter)
@@ -182,7 +191,6 @@ def converted(
         shutil.rmtree(temporary, ignore_errors=True)
         if not target.exists():
             raise
-    return target
 
 
 def convert(recipe: str, weights: Weights, folder: Path, adapter: Path | None = None) -> None:

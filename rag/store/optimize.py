@@ -83,11 +83,11 @@ def _die_with(parent: int) -> None:
 
 def main(shard: str, dim: str, parent: str) -> None:
     """Do the work, nicely, and end with the parent."""
-    from rag.store.shard import optimize as optimize_shard
-
     _die_with(int(parent))
     if hasattr(os, "nice"):
         os.nice(NICE)
+    from rag.store.shard import optimize as optimize_shard
+
     optimize_shard(Path(shard), int(dim))
 
 

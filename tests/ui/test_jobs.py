@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from tests.ui.held import HeldEmbedder, open_held
 from ui.desk import Desk
 from ui.server.joblist import KEPT, Job, JobConflict, JobList, NoSuchJob, now
 from ui.server.jobs import Jobs, Removal
-from ui.server.jobwatch import Event, Live
+from ui.server.jobwatch import Event
 from ui.workplace import Here, Workplace
 
 Open = Callable[..., Jobs]
@@ -254,15 +255,44 @@ def test_what_waits_and_what_runs_can_be_stopped(quick: Jobs, place: QuickPlace,
     assert quick.get(running.id).state == "stopped"
 
 
-def test_what_the_list_calls_over_cannot_be_stopped_a_moment_later(
+def test_nothing_follows_where_the_list_says_that_a_job_is_over(
     quick: Jobs, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, finish = threading.Event(), Live.finish
-    monkeypatch.setattr(Live, "finish", lambda live: finish(live) if go_on.wait(60) else None)
-    job = over(quick, quick.ingest([folder]))
-    with pytest.raises(JobConflict, match="is done"):
-        quick.stop(job.id)
-    go_on.set()
+    end, refused, events = JobList.end, list[str](), list[Event]()
+
+    def ended(jobs: JobList, id_: str, *how: Any) -> None:
+        end(jobs, id_, *how)
+        try:
+            quick.stop(id_)
+        except JobConflict as error:
+            refused.append(str(error))
+        events.extend(asyncio.run(heard(quick, quick.get(id_))))
+
+    monkeypatch.setattr(JobList, "end", ended)
+    over(quick, quick.ingest([folder]))
+    until(lambda: events and events[-1].kind == "end")
+    assert len(refused) == 1
+    assert "is done" in refused[0]
+    assert [event.data["state"] for event in events if event.kind == "progress"] == ["done"]
+
+
+def test_a_job_that_begins_and_ends_at_the_first_look_is_heard_whole(
+    quick: Jobs, place: QuickPlace, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.go_on.clear()
+    held = quick.ingest([folder / "a.md"])
+    assert place.asked.wait(60)
+    job, found = quick.ingest([folder]), quick._found
+
+    def late(id_: str) -> Job | None:
+        place.go_on.set()
+        over(quick, job)
+        return found(id_)
+
+    monkeypatch.setattr(quick, "_found", late)
+    kinds = [event.kind for event in asyncio.run(heard(quick, job))]
+    assert kinds == ["result", "result", "result", "progress", "end"]
+    assert over(quick, held).state == "done"
 
 
 def test_only_what_failed_is_tried_again(jobs: Jobs, folder: Path) -> None:

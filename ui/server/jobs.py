@@ -177,7 +177,7 @@ class Jobs:
         self.get(id_)  # of this collection
         if not self._list.cancel(id_):
             job, live = self.get(id_), self._lives.get(id_)  # known from before the list says that it runs
-            if live is None or job.over:  # the list knows that it is over a moment before `live` does
+            if live is None or job.over:
                 raise JobConflict(f"job {id_} is {job.state}, only one that waits or runs here can be stopped")
             live.stop()
         return self.get(id_)
@@ -234,6 +234,7 @@ class Jobs:
             live = self._lives.get(id_)
             going_on = live is not None and not live.over
             job = None if going_on else await asyncio.to_thread(self._found, id_)
+            live = live or self._lives.get(id_)  # it may have begun, and ended, meanwhile
             events, told = news(live, job, told)
             for event in events:
                 yield event
@@ -306,11 +307,11 @@ class Jobs:
         while len(self._lives) > LIVES:
             self._lives.popitem(last=False)
         state, error, counts = self._carried_out(job, live)
+        live.finish()  # before the list says so: listeners hear the end from the list
         if state == "waiting":
             self._list.put_back(self.collection)
         else:
             self._list.end(job.id, state, counts, error)
-        live.finish()
 
     def _carried_out(self, job: Job, live: Live) -> tuple[State, str, dict[str, Any] | None]:
         """Do the work; what the job's state is then, what went wrong, and its counts."""

@@ -52,7 +52,7 @@ class Live:
         self.token = uuid4().hex[:8]
         """Names this run: where the job is taken up after a restart, its results are counted anew."""
         self.over = False
-        """True where nothing follows, and the list says what came of it."""
+        """True where nothing follows; the list says next what came of it."""
         self.stopped = False
         """True where a person stopped it."""
         self._work: Work | None = None
