@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -289,8 +290,16 @@ def make_hit(text: str, number: int = 0, cosine: float = 0.9, **changes: object)
     return Hit(make_chunk(text, number, **changes), 1.0, (Via("dense", number + 1, cosine),))
 
 
+def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds; it comes from another thread or process."""
+    end = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def chromium() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("chromium is not installed (apt install chromium)")
     from playwright.sync_api import sync_playwright
@@ -299,3 +308,11 @@ def browser() -> Iterator[Any]:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Iterator[Any]:
+    """Without what other tests have open: their pages would go on asking servers that have gone."""
+    yield chromium
+    for context in chromium.contexts:
+        context.close()

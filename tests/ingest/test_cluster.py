@@ -550,7 +550,10 @@ def workers(name: str) -> list[psutil.Process]:
 def listening() -> set[str]:
     """The addresses on which this process and its children can be reached."""
     family = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    connections = [each for process in family for each in process.net_connections("tcp")]
+    connections = []
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            connections += process.net_connections("tcp")
     return {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
 
 
@@ -579,7 +582,8 @@ def test_ray_ends_with_the_same_though_its_workers_are_killed(place: OpenPlace, 
     assert ingestion.summary.seen > 40
     assert ingestion.summary.peak_bytes > 0
     assert_same(helped, alone)
-    assert not workers("_Reader")
+    _, left = psutil.wait_procs(workers("_Reader"), 60)
+    assert not left
     assert not list((helped.settings.home / "spool").iterdir())
 
 
@@ -649,7 +653,7 @@ def test_ray_elsewhere_is_reached_by_its_address(place: OpenPlace, folder: Path,
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(port)
+        wait_for(port, head)
         list(over_ray(helped, f"ray://127.0.0.1:{port}").run([folder], metadata=SAID))
     finally:
         head.terminate()
@@ -658,8 +662,8 @@ def test_ray_elsewhere_is_reached_by_its_address(place: OpenPlace, folder: Path,
     assert_same(helped, alone)
 
 
-def wait_for(port: int) -> None:
-    for _ in range(120):
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.5)

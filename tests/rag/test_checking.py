@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -128,7 +129,15 @@ def test_writing_does_not_wait_for_the_check(rag: Rag) -> None:
     assert checker.checked == [MAMMALS, KRILL, INVENTED]
 
 
-def test_closing_the_stream_ends_the_writing_and_then_the_check(rag: Rag) -> None:
+def test_closing_the_stream_ends_the_writing_and_then_the_check(rag: Rag, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up, shutdown = threading.Event(), ThreadPoolExecutor.shutdown
+
+    def shut(thread: ThreadPoolExecutor, **how: bool) -> None:
+        shutdown(thread, **how | {"wait": False})
+        given_up.set()
+        shutdown(thread, **how)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut)
     llm, checker = ParrotLLM(f"{MAMMALS} {KRILL} {INVENTED} " + "word " * 50), HeldChecker()
     stream = changed(rag, llm, checker).stream(QUESTION)
     written = ""
@@ -138,9 +147,7 @@ def test_closing_the_stream_ends_the_writing_and_then_the_check(rag: Rag) -> Non
     assert checker.begun.wait(60)
     closing = threading.Thread(target=stream.close)  # type: ignore[attr-defined]
     closing.start()
-    deadline = time.monotonic() + 60
-    while not llm.stopped and time.monotonic() < deadline:
-        time.sleep(0.001)
+    assert given_up.wait(60)
     assert llm.stopped
     checker.go_on.set()
     closing.join(60)

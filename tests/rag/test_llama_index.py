@@ -109,9 +109,10 @@ class PatientLLM(ParrotLLM):
 
     def __init__(self) -> None:
         super().__init__(MAMMALS)
-        self.go_on = threading.Event()
+        self.begun, self.go_on = threading.Event(), threading.Event()
 
     def stream(self, messages: Sequence[Message]) -> Generator[str]:
+        self.begun.set()
         assert self.go_on.wait(30), "nobody could say so: the event loop was blocked"
         yield from super().stream(messages)
 
@@ -368,7 +369,8 @@ def test_a_reader_that_is_cancelled_stops_the_generation(answering: Answering) -
     async def cancelled() -> None:
         response = await engine.aquery(QUESTION)
         reader = asyncio.create_task(anext(response.response_gen))
-        await asyncio.sleep(0.01)
+        while not llm.begun.is_set():
+            await asyncio.sleep(0.01)
         reader.cancel()
         await asyncio.sleep(0.01)
         llm.go_on.set()

@@ -137,4 +137,4 @@ for unit in (".", "!", "\\n", "\\n ", " ", ".'", ".[1]", "\\n-", "\\n1", "e.g. "
 
 def test_long_runs_of_marks_and_blanks_do_not_stop_the_program() -> None:
     # The limit is no measure of speed: what backtracks would take hours.
-    subprocess.run([sys.executable, "-c", LONG_RUNS], cwd=ROOT, check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", LONG_RUNS], cwd=ROOT, check=True, timeout=300)

@@ -140,7 +140,7 @@ Start = Callable[[str], None]
 
 @pytest.fixture
 def start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    monkeypatch.setattr(tracing, "PATIENCE", 0.2)
+    monkeypatch.setattr(tracing, "PATIENCE", 30.0)
     yield lambda endpoint: start_tracing(settings.model_copy(update={"otlp_endpoint": endpoint}))
     stop_tracing()
 
@@ -207,8 +207,9 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_collector_that_cannot_be_reached_costs_no_answer(
-    open_rag: OpenRag, start: Start, caplog: pytest.LogCaptureFixture
+    open_rag: OpenRag, start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tracing, "PATIENCE", 0.2)
     with collector() as (address, _):
         pass
     start(address)  # where nobody listens any more

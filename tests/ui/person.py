@@ -11,6 +11,8 @@ from rag.answer import Rag
 
 DONE = ".fn-answer:not(.fn-writing)"
 """An answer that is whole."""
+PATIENCE = 120_000
+"""Milliseconds after which what was to come on the page will not come any more."""
 Serve = Callable[[Rag, Catalog], str]
 """Serves a `Rag` as `footnote chat` does; gives the URL."""
 
@@ -21,6 +23,7 @@ class Person:
     def __init__(self, browser: Any, url: str, wait_for: str = "#fn-question textarea", **view: int) -> None:
         # A context of its own: what one person has signed in to is not open to the next one.
         self.page = browser.new_context(viewport={"width": view.get("width", 1280), "height": 850}).new_page()
+        self.page.set_default_timeout(PATIENCE)
         self.hosts: set[str | None] = set()
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname))
         self.page.goto(url)
@@ -30,8 +33,8 @@ class Person:
         before = self.page.locator(".fn-question").count()
         self.page.fill("#fn-question textarea", question)
         self.page.keyboard.press("Enter")
-        self.page.locator(".fn-question").nth(before).wait_for(timeout=15_000)
-        self.page.wait_for_selector(wait_for, timeout=90_000)
+        self.page.locator(".fn-question").nth(before).wait_for()
+        self.page.wait_for_selector(wait_for)
 
     def choose(self, dropdown: str, label: str) -> None:
         self.page.click(f"{dropdown} input")

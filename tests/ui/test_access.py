@@ -668,7 +668,8 @@ def test_commands_of_the_user_who_serves_need_no_sign_in(users: Users, path: str
     assert client.post(path, headers=foreign).status_code == 403
 
 
-def test_who_asks_too_much_is_told_to_wait_and_nobody_else_is(users: Users) -> None:
+def test_who_asks_too_much_is_told_to_wait_and_nobody_else_is(users: Users, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000_000_030.0)  # no minute ends meanwhile
     app = application()
     guard(app, "0.0.0.0", (), users, "secret", a_minute=3)
     client = TestClient(app, HOST, follow_redirects=False)
@@ -684,7 +685,8 @@ def test_who_asks_too_much_is_told_to_wait_and_nobody_else_is(users: Users) -> N
         assert client.get("/api/v1/documents", headers={wire.TOKEN: "secret"}).status_code == 200
 
 
-def test_guessing_keys_is_limited_by_address(users: Users) -> None:
+def test_guessing_keys_is_limited_by_address(users: Users, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000_000_030.0)  # no minute ends meanwhile
     app = application()
     guard(app, "0.0.0.0", (), users, a_minute=3)
     client = TestClient(app, HOST, follow_redirects=False)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event as Flag
@@ -17,7 +16,7 @@ from ingest.catalog import Catalog
 from rag.errors import IngestError
 from rag.settings import Settings
 from rag.store.opening import indexes
-from tests.conftest import OpenRag, ParrotLLM, WordCountEmbedder
+from tests.conftest import OpenRag, ParrotLLM, WordCountEmbedder, until
 from ui import wire
 from ui.api import create_app
 from ui.desk import Desk
@@ -57,14 +56,6 @@ def bring(api: TestClient, at: str, name: str, text: str) -> None:
     assert sent.status_code == 202, sent.text
     job = sent.json()["id"]
     until(lambda: api.get(f"{at}/api/v1/jobs/{job}").json()["state"] == "done")
-
-
-def until(holds: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come")
 
 
 def found(api: TestClient, at: str, question: str) -> list[str]:

@@ -23,6 +23,7 @@ from ingest.results import FileResult, Summary
 from rag.filter import Pairs
 from rag.settings import Settings
 from ui.server import document_models as models
+from ui.server import documents
 from ui.server.access import IDENTITY, Identity
 from ui.server.documents import router, sent
 from ui.server.jobs import Jobs
@@ -235,24 +236,31 @@ def test_documents_are_found_sorted_and_counted(api: TestClient, catalog: Catalo
         assert api.get(DOCUMENTS, params=query).status_code == 422
 
 
-def test_a_removed_upload_is_deleted(api: TestClient, jobs: Jobs, uploads: Uploads) -> None:
-    uploaded(api, jobs, "flat/lease.md")
-    (document,) = api.get(DOCUMENTS).json()["documents"]
-    answer = api.delete(f"{DOCUMENTS}/{document['id']}")
+@pytest.fixture
+def patient(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """Waits for a removal however long it takes."""
+    monkeypatch.setattr(documents, "AT_ONCE", 60.0)
+    return api
+
+
+def test_a_removed_upload_is_deleted(patient: TestClient, jobs: Jobs, uploads: Uploads) -> None:
+    uploaded(patient, jobs, "flat/lease.md")
+    (document,) = patient.get(DOCUMENTS).json()["documents"]
+    answer = patient.delete(f"{DOCUMENTS}/{document['id']}")
     assert answer.status_code == 200
     assert answer.json()["removed"] == [document["doc"]]
     assert answer.json()["job"]["state"] == "done"
-    assert api.get(DOCUMENTS).json()["documents"] == []
+    assert patient.get(DOCUMENTS).json()["documents"] == []
     assert list(uploads.root.iterdir()) == []
-    problem(api.delete(f"{DOCUMENTS}/{document['id']}"), 404, "NoSuchDocument")
+    problem(patient.delete(f"{DOCUMENTS}/{document['id']}"), 404, "NoSuchDocument")
 
 
-def test_a_users_own_file_stays(api: TestClient, jobs: Jobs, tmp_path: Path) -> None:
+def test_a_users_own_file_stays(patient: TestClient, jobs: Jobs, tmp_path: Path) -> None:
     own = tmp_path / "own.md"
     own.write_text("mine")
-    over(api, jobs, api.post(JOBS, json={"paths": [str(own)]}).json())
-    (document,) = api.get(DOCUMENTS).json()["documents"]
-    assert api.delete(f"{DOCUMENTS}/{document['id']}").status_code == 200
+    over(patient, jobs, patient.post(JOBS, json={"paths": [str(own)]}).json())
+    (document,) = patient.get(DOCUMENTS).json()["documents"]
+    assert patient.delete(f"{DOCUMENTS}/{document['id']}").status_code == 200
     assert own.read_text() == "mine"
 
 

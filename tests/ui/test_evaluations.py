@@ -22,7 +22,7 @@ from rag.answer import Rag
 from rag.errors import Busy, LLMError, StoreLocked
 from rag.settings import Settings
 from rag.types import Message
-from tests.conftest import ROOT, OpenRag, ParrotLLM
+from tests.conftest import ROOT, OpenRag, ParrotLLM, until
 from ui import quality
 from ui.server import evaluation_models as models
 from ui.server import queued
@@ -290,8 +290,8 @@ def test_people_come_first_while_it_goes_on(make: Make) -> None:
         llm.go_on.release()
         while turn.wait(1, 60):
             pass
+        until(lambda: evaluations.get(begun.id).done == 1)
         assert not llm.begun.acquire(timeout=0.2)  # it waits while ana's answer is written
-        assert evaluations.get(begun.id).done == 1
     llm.go_on.release(20)
     assert over(evaluations, begun.id).state == "finished"
 

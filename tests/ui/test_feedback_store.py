@@ -204,6 +204,7 @@ def test_another_writer_that_hangs_is_named(store: Feedback, monkeypatch: pytest
 
 
 def _say(home: Path, who: str, times: int) -> None:
+    feedback.WAIT = 60.0
     store = Feedback(Settings.load(home=home))
     for number in range(times):
         store.add(said(who=f"{who}{number}"))

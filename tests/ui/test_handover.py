@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ingest.catalog import Catalog
 from rag.answer import Rag
 from rag.errors import FootnoteError, IngestError, StoreError, StoreLocked
 from rag.settings import Settings
+from tests.conftest import until
 from tests.ui.held import HeldEmbedder, open_held
 from ui import wire
 from ui.api import create_app
@@ -75,14 +75,6 @@ def url(rag: Rag, catalog: Catalog, desk: Desk, embedder: HeldEmbedder) -> Itera
 @pytest.fixture
 def there(url: str) -> There:
     return There(url, SECRET, LOCKED)
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds; it comes from another thread or over the net."""
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def many(folder: Path) -> Path:
@@ -161,8 +153,8 @@ def test_questions_are_answered_meanwhile_and_a_second_run_is_not_begun(
     thread.start()
     assert embedder.asked.wait(60)
     until(lambda: run.progress().of == 3)
-    assert httpx.get(f"{url}/healthz").json()["status"] == "ok"
-    assert httpx.post(f"{url}/api/v1/search", json={"question": "rent"}).json() == {"hits": []}
+    assert httpx.get(f"{url}/healthz", timeout=60).json()["status"] == "ok"
+    assert httpx.post(f"{url}/api/v1/search", json={"question": "rent"}, timeout=60).json() == {"hits": []}
     with pytest.raises(IngestError, match="being written already; wait"):
         list(there.begin().run([folder]))
     with pytest.raises(IngestError, match="being written already; wait"):
@@ -179,7 +171,7 @@ def test_nobody_else_can_make_the_server_read_files(
     url: str, catalog: Catalog, folder: Path, path: str, headers: dict[str, Any]
 ) -> None:
     body = {"paths": [str(folder)], "docs": []}
-    assert httpx.post(f"{url}{path}", json=body, headers=headers).status_code == 403
+    assert httpx.post(f"{url}{path}", json=body, headers=headers, timeout=60).status_code == 403
     assert not catalog.rows("default")
 
 
@@ -193,7 +185,7 @@ def test_a_server_without_a_token_takes_nothing(rag: Rag, catalog: Catalog, fold
 
 
 def test_relative_paths_mean_something_else_there(url: str) -> None:
-    answer = httpx.post(f"{url}{wire.INGEST}", json={"paths": ["etc"]}, headers={wire.TOKEN: SECRET})
+    answer = httpx.post(f"{url}{wire.INGEST}", json={"paths": ["etc"]}, headers={wire.TOKEN: SECRET}, timeout=60)
     assert answer.status_code == 422
     assert "etc" in answer.json()["error"]
 
@@ -218,13 +210,20 @@ def test_a_fault_there_is_told_and_logged(
     assert len(list(there.begin().run([folder]))) == 3
 
 
-def test_stop_ends_it_in_order(there: There, embedder: HeldEmbedder, catalog: Catalog, folder: Path) -> None:
+def has_heard_of_the_stop(desk: Desk) -> bool:
+    return desk._job is not None and desk._job._run._feed.stopped.is_set()  # type: ignore[attr-defined]
+
+
+def test_stop_ends_it_in_order(
+    there: There, desk: Desk, embedder: HeldEmbedder, catalog: Catalog, folder: Path
+) -> None:
     embedder.go_on.clear()
     run, results = there.begin(), []
     thread = threading.Thread(target=lambda: results.extend(run.run([many(folder)])))
     thread.start()
     assert embedder.asked.wait(60)
     run.stop()
+    until(lambda: has_heard_of_the_stop(desk))
     embedder.go_on.set()
     thread.join(60)
     assert not thread.is_alive()
@@ -240,17 +239,22 @@ def test_stop_before_anything_began_there(there: There, desk: Desk, embedder: He
     run.stop()
     thread = threading.Thread(target=lambda: list(run.run([many(folder)])))
     thread.start()
-    until(lambda: desk._job is not None and desk._job._run._feed.stopped.is_set())  # type: ignore[attr-defined]
+    until(lambda: has_heard_of_the_stop(desk))
     embedder.go_on.set()
     thread.join(60)
     assert run.summary.interrupted
 
 
-def test_a_closed_connection_stops_it(there: There, desk: Desk, catalog: Catalog, folder: Path) -> None:
+def test_a_closed_connection_stops_it(
+    there: There, desk: Desk, embedder: HeldEmbedder, catalog: Catalog, folder: Path
+) -> None:
     (folder / "empty.txt").rename(folder / "00-first.txt")
+    embedder.go_on.clear()
     results = there.begin().run([many(folder)])
     assert next(results).status == "failed"
     results.close()  # type: ignore[attr-defined]
+    until(lambda: has_heard_of_the_stop(desk))
+    embedder.go_on.set()
     until(lambda: desk.writing.acquire(blocking=False))
     desk.writing.release()
     assert len(catalog.rows("default")) < 15

@@ -23,6 +23,7 @@ from rag.answer import Rag
 from rag.errors import IngestError, StoreError
 from rag.filter import Pairs
 from rag.settings import Settings
+from tests.conftest import until
 from tests.ui.held import HeldEmbedder, open_held
 from ui.desk import Desk
 from ui.server.joblist import KEPT, Job, JobConflict, JobList, NoSuchJob, now
@@ -155,14 +156,6 @@ def many(folder: Path) -> Path:
     for number in range(12):
         (folder / f"{number:02}.txt").write_text(f"Document {number} tells of subject {number}. " * 1000)
     return folder
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds; it comes from another thread."""
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def over(jobs: Jobs, job: Job) -> Job:

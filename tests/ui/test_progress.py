@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import re
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from ingest.progress import InHand, Progress
+from tests.conftest import until
 from ui import progress as module
 from ui.progress import STOPPING, counts, in_hand, left, shown
 
@@ -48,14 +47,6 @@ def test_the_slowest_document_is_named_when_it_is_slow() -> None:
     assert in_hand(slow._replace(in_hand=(InHand("/d/b.pdf", 3.0),))) == "reading b.pdf (3 s)"
     assert in_hand(HALF) == ""
     assert in_hand(HALF._replace(in_hand=(), stage="looking for files")) == "looking for files"
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds; it comes from another thread."""
-    end = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_terminal_moves_while_nothing_is_done(tmp_path: Path) -> None:

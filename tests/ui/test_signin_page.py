@@ -87,4 +87,4 @@ def test_an_editor_brings_documents_in(browser: Any, url: str, tmp_path: Path) -
         person.page.wait_for_selector(offered)
     (tmp_path / "pool.md").write_text("# Pool\n\nThe pool opens at nine.\n")
     person.page.set_input_files("#fn-files", [str(tmp_path / "pool.md")])
-    person.page.wait_for_selector("#fn-totals >> text=2 documents", timeout=60_000)
+    person.page.wait_for_selector("#fn-totals >> text=2 documents")

@@ -74,8 +74,9 @@ def test_who_waits_is_woken() -> None:
     turns, seen = Turns(5), list[int]()
 
     def wait(turn: Turn) -> None:
-        while turn.ahead:
-            seen.append(turn.wait(turn.ahead, 30.0))
+        ahead = turn.ahead
+        while ahead:
+            seen.append(ahead := turn.wait(ahead, 30.0))
 
     with turns.turn("a") as first, turns.turn("b") as second:
         thread = Thread(target=wait, args=(second,))

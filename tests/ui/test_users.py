@@ -168,7 +168,8 @@ def test_what_another_process_changes_counts_at_once(users: Users, settings: Set
     assert users.known().secret == ""
 
 
-def test_changes_of_many_at_once_are_all_kept(settings: Settings) -> None:
+def test_changes_of_many_at_once_are_all_kept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(users_module, "WAIT", 60.0)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: Users(settings.home, QUICK).make_key(f"key-{n}", "reader"), range(16)))
     assert {key.name for key in Users(settings.home).known().keys} == {f"key-{n}" for n in range(16)}

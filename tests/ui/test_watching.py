@@ -210,13 +210,22 @@ def test_an_error_at_the_beginning_is_the_end(settings: Settings, catalog: Catal
 
 
 def test_a_signal_ends_it_and_the_rest_is_done_the_next_time(
-    settings: Settings, catalog: Catalog, opening: Opening, folder: Path, capsys: pytest.CaptureFixture[str]
+    settings: Settings,
+    catalog: Catalog,
+    opening: Opening,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    outcomes = []
-    for outcome in Watching(settings, catalog, opening).steps([folder]):
-        outcomes.append(outcome)
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    before, say = signal.getsignal(signal.SIGINT), module.say
+
+    def said(line: str) -> None:
+        say(line)
+        if "watching for changes" in line:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(module, "say", said)
+    outcomes = list(Watching(settings, catalog, opening).steps([folder]))
     assert len(outcomes) == 1
     assert not outcomes[0].record["interrupted"]
     assert signal.getsignal(signal.SIGINT) == before
