@@ -28,6 +28,8 @@ FLUSH_AT = 256
 
 _UNFINISHED = "indexing it was cut short; ingest it again"
 _REMOVED = "removing it was cut short; remove it again, or ingest its folder with --prune"
+IN_HAND = frozenset({_UNFINISHED, _REMOVED})
+"""Reasons of documents that are being written or removed; where nobody does that, it was cut short."""
 _CHANGED = "{source}, which has the same content, changed while it was copied from; ingest again"
 _SPELLED_OUT = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 

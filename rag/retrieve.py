@@ -20,7 +20,7 @@ from rag.sparse import encode_query
 from rag.store.protocol import BM25, DENSE, Candidates, Compared, Ranking, Store
 from rag.types import Hit, SparseVector, Via
 
-TRIES = 9
+TRIES = 8
 PAUSE = 0.004
 """Seconds before a search that met a document in the middle of its replacement begins again: twice what that takes."""
 FEEDBACK_FROM = 3

@@ -24,8 +24,8 @@ from rag.errors import WeightsError
 
 log = logging.getLogger("footnote.weights")
 
-_CONVERTING = threading.Lock()
-"""Held while this process converts weights: the temporary directory has its number, not the thread's."""
+_CONVERTING: dict[Path, threading.Lock] = {}
+"""One for each target, held while this process makes it: the temporary directory has its number, not the thread's."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".bin")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
@@ -170,7 +170,7 @@ def converted(
     assert adapter is None or adapter_sha256, "conversions with other adapters would take each other's place"
     merged = f"-{adapter_sha256[:12]}" if adapter else ""
     target = cache / f"{recipe}-{weights.name}-{weights.sha256[:16]}{merged}"
-    with _CONVERTING:
+    with _CONVERTING.setdefault(target, threading.Lock()):
         if not target.exists():
             log.info("%s (once; kept in %s)", why, cache)
             _convert_to(target, recipe, weights, adapter)

@@ -5,7 +5,7 @@ Files go to the API by a script of the page; what is shown is made here. Knows n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import gradio as gr
 
 from ingest.catalog import Catalog
 from ingest.progress import InHand, Progress
+from ingest.writer import IN_HAND
 from rag.types import Document
 from ui.parts import QUIET, Part, check_editor, is_editor
 from ui.records import counted
@@ -90,7 +91,7 @@ class _Shelf:
 
     def seen(self, request: gr.Request, words: str, sort: str) -> Seen:
         """What there is, and what goes on."""
-        found, editor = self._catalog.documents(self._collection), is_editor(request)
+        found, editor = self.found(), is_editor(request)
         failed, busy = any(each.status == "failed" for each in found), bool(self._served.jobs.newest("running"))
         return Seen(
             _jobs(self._served),
@@ -100,6 +101,12 @@ class _Shelf:
             gr.update(visible=editor, interactive=failed),
             gr.update(visible=editor, interactive=busy),
         )
+
+    def found(self) -> list[Document]:
+        """The documents, without those that are being written or removed at this moment."""
+        writing = self._served.desk.writing.locked()  # asked first: what is done then is not left out
+        found = self._catalog.documents(self._collection)
+        return [document for document in found if not (writing and document.reason in IN_HAND)]
 
     def stopped(self, request: gr.Request, words: str, sort: str) -> Seen:
         """With nothing going on."""
@@ -111,17 +118,17 @@ class _Shelf:
     def retried(self, request: gr.Request, words: str, sort: str) -> Seen:
         """With what failed under way once more."""
         check_editor(request)
-        if failed := _failed_files(self._catalog, self._collection):
+        if failed := _failed_files(self._catalog, self._collection, {document.doc for document in self.found()}):
             self._served.jobs.ingest(failed, who=identity_of(request.request).name)
         return self.seen(request, words, sort)
 
 
-def _failed_files(catalog: Catalog, collection: str) -> list[Path]:
-    """The files that failed, or hold a document that did."""
+def _failed_files(catalog: Catalog, collection: str, listed: Container[str]) -> list[Path]:
+    """The files that failed, or hold a document that did, of those that are listed."""
     rows = {row.doc: row for row in catalog.rows(collection)}
     found: dict[Path, None] = {}
     for row in rows.values():
-        if row.status == "failed":
+        if row.status == "failed" and row.doc in listed:
             while row.parent in rows:
                 row = rows[row.parent]
             found[Path(row.doc)] = None

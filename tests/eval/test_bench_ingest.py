@@ -39,6 +39,8 @@ class Waits:
     def __init__(self) -> None:
         time.sleep(0.5)
 
+    worked = 0.0
+
     def work(self) -> None:
         begun = time.perf_counter()
         time.sleep(1)

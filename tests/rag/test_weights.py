@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,22 @@ def test_a_conversion_runs_once_and_says_why(tmp_path: Path, caplog: pytest.LogC
     assert (first / "model.xml").stat().st_mtime_ns == made.st_mtime_ns
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
     assert [record.getMessage() for record in caplog.records] == [f"converting the embedder (once; kept in {tmp_path})"]
+
+
+def test_threads_that_need_the_same_conversion_make_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+
+    def convert(_recipe: str, _weights: Weights, folder: Path, _adapter: Path | None) -> None:
+        made.append(folder)
+        time.sleep(0.05)
+        (folder / "model.xml").write_bytes(b"ours")
+
+    monkeypatch.setattr("rag.weights.convert", convert)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: converted("no-such-recipe", FAKE, tmp_path, ""), range(4)))
+    assert {*found} == {target(tmp_path, "no-such-recipe")}
+    assert len(made) == 1
+    assert [path.name for path in found[0].iterdir()] == ["model.xml"]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -219,8 +220,8 @@ def test_a_signal_ends_it_and_the_rest_is_done_the_next_time(
 ) -> None:
     before, say = signal.getsignal(signal.SIGINT), module.say
 
-    def said(line: str) -> None:
-        say(line)
+    def said(console: Any, line: str) -> None:
+        say(console, line)
         if "watching for changes" in line:
             os.kill(os.getpid(), signal.SIGINT)
 
