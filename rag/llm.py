@@ -23,7 +23,7 @@ from rag.types import Message
 from rag.weights import Weights, converted, find_llm, hub_folder
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
-"""OpenVINO's own choice is bf16 where a CPU has it, and an answer would depend on the machine."""
+"""OpenVINO's own choice is bf16 where a CPU has it, and answers would depend on that."""
 
 
 class LLM(Protocol):
