@@ -186,7 +186,7 @@ class Whole(NamedTuple):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
-    settings = Settings.load(home=tmp_path_factory.mktemp("home"))
+    settings = Settings.load(home=tmp_path_factory.mktemp("home"), parse_workers=2)
     embedder = WordCountEmbedder()
     before = own_peak()
     catalog = Catalog.open(settings.home / "catalog.sqlite")

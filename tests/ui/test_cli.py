@@ -306,13 +306,16 @@ class Serving:
     """`footnote chat` in a process of its own."""
 
     def __init__(self, home: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.home = home
-        self.process = self.start("chat", "--port", str(self.port))
-        assert self.process.stdout is not None
-        self.url = json.loads(self.process.stdout.readline())["url"]
+        self.home, told = home, ""
+        while not told:  # somebody else took the port meanwhile
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
+            self.process = self.start("chat", "--port", str(self.port))
+            assert self.process.stdout is not None
+            told = self.process.stdout.readline()
+            assert told or "cannot listen" in self.process.communicate()[1]
+        self.url = json.loads(told)["url"]
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A command in a process of its own, with JSON."""
